@@ -1,0 +1,5 @@
+"""Run the command line with python -m baton."""
+
+from baton.cli.main import main
+
+main()

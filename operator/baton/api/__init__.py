@@ -1,0 +1,1 @@
+"""The kinds users write, their schemas, labels and checks."""

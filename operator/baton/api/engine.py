@@ -1,0 +1,229 @@
+"""The typed engine: what users say about an inference engine instead of writing its launch script.
+
+Every field is optional, so that `spec.template.engine` holds what all roles share and `roles[].engine` what differs;
+`baton.rendering` merges the two, derives the rest and refuses what cannot work.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from baton.api.endpoints import Phase
+from baton.api.meta import ApiModel, FreeObject
+
+
+class EngineKind(StrEnum):
+    """Which engine runs in the pods."""
+
+    VLLM_ASCEND = "vLLM-Ascend"
+    VLLM = "vLLM"
+
+
+class AcceleratorType(StrEnum):
+    """Which machine the devices sit in: Atlas 800 A2 (8 devices a node), A3 (16), or NVIDIA GPUs (8)."""
+
+    A2 = "A2"
+    A3 = "A3"
+    NVIDIA = "NVIDIA"
+
+
+class KVConnector(StrEnum):
+    """The connector that moves KV cache from prefill to decode, by its name in the engine."""
+
+    MOONCAKE_HYBRID = "MooncakeHybridConnector"
+    MOONCAKE_V1 = "MooncakeConnectorV1"
+    MOONCAKE_LAYERWISE = "MooncakeLayerwiseConnector"
+    NIXL = "NixlConnector"
+
+
+class HostPathVolume(ApiModel):
+    """A directory of the node."""
+
+    path: str = Field(description="Absolute directory on every node that may run the pod.")
+
+
+class ClaimVolume(ApiModel):
+    """A PersistentVolumeClaim in the ModelServing's namespace."""
+
+    claim_name: str = Field(description="Name of the PersistentVolumeClaim.")
+
+
+class ModelSource(ApiModel):
+    """Where the weights come from: one of hostPath and persistentVolumeClaim."""
+
+    host_path: HostPathVolume | None = Field(default=None, description="A directory of the node with the weights.")
+    persistent_volume_claim: ClaimVolume | None = Field(default=None, description="A claim with the weights.")
+    mount_path: str | None = Field(
+        default=None,
+        description="Where the source is mounted in the pod; the model's path must be inside. Default: the model's path, or the same path as on the node.",
+    )
+
+
+class Model(ApiModel):
+    """The model that is served."""
+
+    path: str | None = Field(default=None, description="Directory of the weights inside the pod.")
+    served_name: str | None = Field(
+        default=None, description="Model name clients use. Default: the ModelServing's name."
+    )
+    source: ModelSource | None = Field(
+        default=None, description="Volume that holds the weights. Default: the image holds them."
+    )
+
+
+class Accelerator(ApiModel):
+    """The devices of a node."""
+
+    type: AcceleratorType | None = Field(default=None, description="A2, A3 or NVIDIA. Default: A3 for vLLM-Ascend.")
+    resource_name: str | None = Field(
+        default=None,
+        description="Extended resource the device plugin offers: huawei.com/Ascend910 (default), huawei.com/ascend-1980, huawei.com/npu, nvidia.com/gpu.",
+    )
+    devices_per_node: int | None = Field(
+        default=None, ge=1, le=64, description="Devices of a node. Default: 8 (A2, NVIDIA) or 16 (A3)."
+    )
+
+
+class Parallel(ApiModel):
+    """How one role replica is spread over devices: data · tensor · pipeline of them."""
+
+    data: int | None = Field(
+        default=None, ge=1, description="Data parallel size (DP ranks) of one role replica. Default 1."
+    )
+    data_local: int | None = Field(default=None, ge=1, description="DP ranks on each node. Default: as many as fit.")
+    tensor: int | None = Field(default=None, ge=1, description="Tensor parallel size of each DP rank. Default 1.")
+    pipeline: int | None = Field(default=None, ge=1, description="Pipeline parallel size of each DP rank. Default 1.")
+    expert: bool | None = Field(
+        default=None, description="Spread the experts of an MoE model over all DP and TP ranks. Default false."
+    )
+
+
+class Ports(ApiModel):
+    """The ports of a pod."""
+
+    api: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="API port of a pod's first DP rank; the next ranks follow. Default 7100.",
+    )
+    data_parallel_rpc: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of the data parallel coordinator. Default 12321."
+    )
+
+
+class KVTransfer(ApiModel):
+    """How KV cache goes from prefill to decode. Parallel sizes of both sides are filled in from the roles."""
+
+    connector: KVConnector | None = Field(
+        default=None, description="Connector of the engine. Default for vLLM-Ascend: MooncakeHybridConnector."
+    )
+    port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="First port of the hand-shake range, one port a device. Default: 30000 for prefill, 30100 for decode.",
+    )
+    timeout_seconds: int | None = Field(
+        default=None, ge=1, description="How long a prefill holds KV that nobody fetched, in seconds. Default 480."
+    )
+
+
+class Network(ApiModel):
+    """How the pods reach each other."""
+
+    host_network: bool | None = Field(default=None, description="Use the node's network. Default false.")
+    interface: str | None = Field(
+        default=None,
+        description="Network interface for collective communication. Default: the one that holds the pod's address.",
+    )
+
+
+class Resources(ApiModel):
+    """What the engine container needs besides devices, as Kubernetes quantities."""
+
+    cpu: str | None = Field(default=None, description="CPU request, for example 64.")
+    memory: str | None = Field(
+        default=None, description="Memory request and limit, shared memory included, for example 700Gi."
+    )
+    shared_memory: str | None = Field(default=None, description="Size of /dev/shm, for example 512Gi (default).")
+
+
+class Engine(ApiModel):
+    """An inference engine, described by what it serves instead of by its launch script."""
+
+    kind: EngineKind | None = Field(default=None, description="vLLM-Ascend (default) or vLLM.")
+    image: str | None = Field(default=None, description="Container image of the engine.")
+    image_pull_policy: str | None = Field(default=None, description="Always, IfNotPresent or Never.")
+    model: Model | None = Field(default=None, description="The model that is served.")
+    phase: Phase | None = Field(
+        default=None,
+        description="prefill, decode or aggregated. Default: the role's name when it is prefill or decode, else aggregated.",
+    )
+    accelerator: Accelerator | None = Field(default=None, description="The devices of a node.")
+    parallel: Parallel | None = Field(default=None, description="How one role replica is spread over devices.")
+    ports: Ports | None = Field(default=None, description="The ports of a pod.")
+    kv_transfer: KVTransfer | None = Field(default=None, description="How KV cache goes from prefill to decode.")
+    network: Network | None = Field(default=None, description="How the pods reach each other.")
+    resources: Resources | None = Field(default=None, description="CPU and memory of the engine container.")
+
+    max_model_len: int | None = Field(
+        default=None, ge=1, description="--max-model-len: context length, prompt and output, in tokens."
+    )
+    max_num_seqs: int | None = Field(default=None, ge=1, description="--max-num-seqs: requests in one batch.")
+    max_num_batched_tokens: int | None = Field(
+        default=None, ge=1, description="--max-num-batched-tokens: tokens in one batch."
+    )
+    gpu_memory_utilization: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="--gpu-memory-utilization: share of device memory the engine takes, 0 to 1.",
+    )
+    block_size: int | None = Field(default=None, ge=1, description="--block-size: tokens in a KV cache block.")
+    quantization: str | None = Field(default=None, description="--quantization, for example ascend.")
+    seed: int | None = Field(default=None, description="--seed, equal on both sides of a KV transfer.")
+    enforce_eager: bool | None = Field(default=None, description="--enforce-eager when true.")
+    async_scheduling: bool | None = Field(
+        default=None, description="--async-scheduling or --no-async-scheduling; unset leaves the engine's default."
+    )
+    prefix_caching: bool | None = Field(
+        default=None,
+        description="--enable-prefix-caching or --no-enable-prefix-caching; unset leaves the engine's default.",
+    )
+    hybrid_kv_cache_manager: bool | None = Field(
+        default=None,
+        description="--no-disable-hybrid-kv-cache-manager when true, --disable-hybrid-kv-cache-manager when false.",
+    )
+    trust_remote_code: bool | None = Field(default=None, description="--trust-remote-code when true.")
+    tokenizer_mode: str | None = Field(default=None, description="--tokenizer-mode.")
+    tool_call_parser: str | None = Field(
+        default=None, description="--tool-call-parser; also sets --enable-auto-tool-choice."
+    )
+    reasoning_parser: str | None = Field(default=None, description="--reasoning-parser.")
+    speculative_config: FreeObject | None = Field(default=None, description="--speculative-config as YAML.")
+    compilation_config: FreeObject | None = Field(default=None, description="--compilation-config as YAML.")
+    additional_config: FreeObject | None = Field(default=None, description="--additional-config as YAML.")
+    model_loader_extra_config: FreeObject | None = Field(
+        default=None, description="--model-loader-extra-config as YAML."
+    )
+
+    startup_timeout_seconds: int | None = Field(
+        default=None, ge=1, description="How long loading may take before the pod is restarted. Default 3600."
+    )
+    termination_grace_period_seconds: int | None = Field(
+        default=None, ge=1, description="How long running requests may finish after a stop. Default 300."
+    )
+
+    flags: FreeObject | None = Field(
+        default=None,
+        description="Other vllm flags by name without dashes; true is a bare flag, objects become JSON, null removes a computed flag. They win over what is computed.",
+    )
+    env: dict[str, str] | None = Field(
+        default=None, description="Other environment variables. They win over what is computed."
+    )
+    kv_transfer_extra_config: FreeObject | None = Field(
+        default=None, description="Merged over the computed kv_connector_extra_config."
+    )

@@ -1,0 +1,1 @@
+"""Small value types and functions that need nothing but the standard library."""

@@ -1,0 +1,1 @@
+"""Observe, plan, apply, write status: one module a kind."""

@@ -1,0 +1,1 @@
+"""Local control planes for development, demos and tests."""

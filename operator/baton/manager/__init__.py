@@ -1,0 +1,1 @@
+"""The operator process: kopf, wiring, settings, probes."""

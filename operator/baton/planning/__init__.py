@@ -1,0 +1,1 @@
+"""Decides which children a ModelServing needs. Pure: no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""The router process: the data path from client to prefill and decode."""

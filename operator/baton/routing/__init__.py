@@ -1,0 +1,1 @@
+"""Compiles routes to router configuration, matches requests and picks endpoints. Pure."""

@@ -1,0 +1,1 @@
+"""Filter, score and pick endpoints for one request."""

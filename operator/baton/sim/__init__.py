@@ -1,0 +1,1 @@
+"""A simulated inference engine with the KV hand-over protocol of the real one."""
