@@ -1,0 +1,98 @@
+"""The only door to kopf: it watches our own kinds, and each of its events only ends up in a store.
+
+kopf runs in a thread with an event loop of its own: at its end it cancels every task of its loop, it takes over the
+signals, and it copies bodies on the loop. None of that reaches the reconcilers this way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import kopf
+
+if TYPE_CHECKING:
+    from baton.kube.types import JsonObject, Resource
+
+Offer = Callable[["str | None", "JsonObject"], None]
+"""Takes one event: its type (None for an object of a list) and the object."""
+
+_STOP_TIME = 10.0
+"""Seconds to wait for kopf's thread at exit."""
+
+
+class KopfThread:
+    """Runs kopf for a set of kinds and hands every event over to the loop that `start` was called in."""
+
+    def __init__(self, kinds: Mapping[Resource, Offer]) -> None:
+        self._kinds = kinds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.ended = asyncio.Event()
+        """Set when kopf has stopped, asked or not."""
+        self.error: BaseException | None = None
+        """Why it stopped by itself."""
+
+    def start(self) -> None:
+        """Start the thread; events reach the running loop from now on."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Stop kopf and wait for its thread, at most ten seconds."""
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join, _STOP_TIME)
+
+    def _run(self) -> None:
+        registry = kopf.OperatorRegistry()
+        self._register(registry)
+        settings = kopf.OperatorSettings()
+        _configure(settings)
+        try:
+            # A plain loop, and no signals: kopf takes those only in the main thread.
+            asyncio.run(
+                kopf.operator(
+                    registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=self._stop
+                )
+            )
+        except Exception as error:  # noqa: BLE001 # the root of a thread: the main loop decides what an end means
+            self.error = error
+        finally:
+            self._hand_over(self.ended.set)
+
+    def _register(self, registry: kopf.OperatorRegistry) -> None:
+        kopf.on.login(registry=registry, id="service-account")(kopf.login_with_service_account)
+        kopf.on.login(registry=registry, id="kubeconfig")(kopf.login_with_kubeconfig)
+        for resource, offer in self._kinds.items():
+            self._watch(registry, resource, offer)
+
+    def _watch(self, registry: kopf.OperatorRegistry, resource: Resource, offer: Offer) -> None:
+        async def seen(event: kopf.RawEvent, **_: object) -> None:
+            found = dict(event["object"])
+            self._hand_over(offer, event["type"], found)
+
+        kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)(seen)
+
+    def _hand_over(self, callback: Callable[..., object], *arguments: object) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        loop.call_soon_threadsafe(callback, *arguments)
+
+
+def _configure(settings: kopf.OperatorSettings) -> None:
+    settings.scanning.disabled = True  # the kinds are known: needs no right to read CRDs and namespaces
+    settings.posting.enabled = False  # events are recorded by baton.kube.events
+    settings.watching.server_timeout = 300
+    settings.watching.reconnect_backoff = 1.0
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.networking.error_backoffs = [1, 2, 4, 8, 15, 30, 60, 60, 60, 60]  # outlives an API server's upgrade
+    settings.process.ultimate_exiting_timeout = None  # it would kill the whole process
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for every event
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns of living in a thread
+    logging.getLogger("kopf._core.engines.activities").setLevel(logging.WARNING)

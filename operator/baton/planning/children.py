@@ -1,0 +1,87 @@
+"""From a decision to actions: pods, the headless Services of the role replicas, and the launch ConfigMaps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from baton.planning import documents
+from baton.planning.decision import Decision
+from baton.planning.model import Action, ChildKind, ChildView, Create, Delete, Desired, Observed
+from baton.planning.naming import Slot, pod_name
+from baton.planning.state import Group
+from baton.planning.target import Target
+
+_Children = Mapping[str, ChildView]
+
+
+def stages_of(
+    desired: Desired, target: Target, observed: Observed, groups: Mapping[int, Group], decision: Decision
+) -> tuple[tuple[Action, ...], ...]:
+    """Return what pods need, then the pods, then what they no longer need; stages without actions are left out."""
+    services = _owned(target, observed.services)
+    files = _owned(target, observed.config_maps)
+    entries = _entries(target, groups, decision)
+    needs: list[Action] = [
+        Create(ChildKind.CONFIG_MAP, documents.config_map(target.serving, file))
+        for file in desired.config_files
+        if file.name not in files
+    ]
+    needs += [
+        Create(ChildKind.SERVICE, documents.service(target, target.roles[slot.role], slot))
+        for name, slot in entries.items()
+        if name not in services
+    ]
+    pods: list[Action] = [Delete(ChildKind.POD, pod.name, pod.uid, reason) for pod, reason in decision.doomed.values()]
+    pods += [Create(ChildKind.POD, documents.pod(target, role, slot)) for role, slot in decision.filled]
+    waste = _deletions(
+        ChildKind.SERVICE,
+        services,
+        used=entries.keys() | _entries_in_use(target, groups),
+        reason="its role replica is gone",
+    )
+    if not pods:  # one that was just created may mount what none of those seen so far does
+        used = {file.name for file in desired.config_files} | _mounted(groups)
+        waste += _deletions(ChildKind.CONFIG_MAP, files, used=used, reason="no pod mounts it any more")
+    return tuple(stage for stage in (tuple(needs), tuple(pods), tuple(waste)) if stage)
+
+
+def _owned(target: Target, children: Iterable[ChildView]) -> _Children:
+    return {child.name: child for child in children if child.owner_uid == target.serving.metadata.uid}
+
+
+def _entries(target: Target, groups: Mapping[int, Group], decision: Decision) -> dict[str, Slot]:
+    """Return the entry pods, by name, that need a Service: of roles with a worker template, those that stay or come."""
+    roles = [role.name for role in target.roles.values() if role.worker_template]
+    if not roles:
+        return {}
+    slots = [
+        Slot(group.ordinal, role, replica.ordinal, 0)
+        for group in groups.values()
+        for role in roles
+        for replica in group.roles.get(role, {}).values()
+        if decision.keeps(replica)
+    ]
+    slots += [slot for role, slot in decision.filled if slot.worker == 0 and role.name in roles]
+    return {pod_name(target.name, slot): slot for slot in slots}
+
+
+def _entries_in_use(target: Target, groups: Mapping[int, Group]) -> set[str]:
+    """Return the entry pods, by name, of replicas that have a Service, leaving and outdated ones included."""
+    return {
+        pod_name(target.name, Slot(group.ordinal, replica.role, replica.ordinal, 0))
+        for group in groups.values()
+        for replica in group.replicas
+        if replica.outdated or target.roles[replica.role].worker_template
+    }
+
+
+def _mounted(groups: Mapping[int, Group]) -> set[str]:
+    return {name for group in groups.values() for pod in group.pods for name in pod.config_maps}
+
+
+def _deletions(kind: ChildKind, present: _Children, *, used: Collection[str], reason: str) -> list[Action]:
+    return [
+        Delete(kind, child.name, child.uid, reason)
+        for name, child in present.items()
+        if name not in used and not child.deleting
+    ]

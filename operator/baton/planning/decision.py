@@ -1,0 +1,181 @@
+"""Which pods go and which slots are filled: the rules in the order that existing clients rely on.
+
+Says nothing about Services, ConfigMaps and status; they follow from the decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from baton.api.serving import RecoveryPolicy, Role
+from baton.planning.model import PodView
+from baton.planning.naming import Slot, group_name, role_id
+from baton.planning.recovery import examine, has_lost_replica
+from baton.planning.rollout import to_replace
+from baton.planning.scaling import missing_ordinals, surplus
+from baton.planning.state import Group, RoleReplica
+from baton.planning.target import Target, replica_size, role_max_unavailable, role_partition
+
+
+@dataclass(slots=True)
+class Decision:
+    """What has been decided so far.
+
+    `doomed` has the pods to delete and why, by uid; `filled` the slots to create a pod in; `new_groups` the ordinals of
+    groups that did not exist; `waits` the seconds until time itself makes a difference.
+    """
+
+    doomed: dict[str, tuple[PodView, str]] = field(default_factory=dict)
+    filled: list[tuple[Role, Slot]] = field(default_factory=list)
+    new_groups: list[int] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+
+    def doom(self, pods: Iterable[PodView], reason: str) -> None:
+        """Decide to delete pods, unless that was decided before or is under way."""
+        for pod in pods:
+            if not pod.deleting:
+                self.doomed.setdefault(pod.uid, (pod, reason))
+
+    def spares(self, pod: PodView) -> bool:
+        """Whether a pod stays."""
+        return not pod.deleting and pod.uid not in self.doomed
+
+    def keeps(self, unit: Group | RoleReplica) -> bool:
+        """Whether at least one of its pods stays."""
+        return any(self.spares(pod) for pod in unit.pods)
+
+    def harms(self, unit: Group | RoleReplica) -> bool:
+        """Whether one of its pods is to be deleted."""
+        return bool(self.doomed) and any(pod.uid in self.doomed for pod in unit.pods)
+
+
+def decide(target: Target, groups: Mapping[int, Group], *, now: datetime) -> Decision:
+    """Decide on the next step: remove what is surplus, recover, roll out, then fill what is missing."""
+    decision = Decision()
+    _remove_surplus_groups(target, groups, decision)
+    for group in _staying(groups.values(), decision):
+        _remove_surplus_replicas(target, group, decision)
+        _recover(target, group, decision, now=now)
+    if target.by_role:
+        for group in _staying(groups.values(), decision):
+            _replace_roles(target, group, decision)
+    else:
+        _replace_groups(target, groups, decision)
+    for group in _staying(groups.values(), decision):
+        _fill_group(target, group, decision)
+    _add_groups(target, groups, decision)
+    return decision
+
+
+def _staying(units: Iterable[Group], decision: Decision) -> list[Group]:
+    return [unit for unit in units if decision.keeps(unit)]
+
+
+def _remove_surplus_groups(target: Target, groups: Mapping[int, Group], decision: Decision) -> None:
+    candidates = _staying(groups.values(), decision)
+    for group in surplus(candidates, wanted=target.replicas, partition=target.partition):
+        decision.doom(group.pods, f"{group_name(target.name, group.ordinal)} is surplus")
+
+
+def _remove_surplus_replicas(target: Target, group: Group, decision: Decision) -> None:
+    for role in group.expected:
+        candidates = _staying_replicas(group, role, decision)
+        partition = role_partition(role) if target.by_role else 0
+        for replica in surplus(candidates, wanted=role.replicas, partition=partition):
+            decision.doom(replica.pods, f"{role_id(role.name, replica.ordinal)} is surplus")
+
+
+def _staying_replicas(group: Group, role: Role, decision: Decision) -> list[RoleReplica]:
+    return [replica for replica in group.roles.get(role.name, {}).values() if decision.keeps(replica)]
+
+
+def _recover(target: Target, group: Group, decision: Decision, *, now: datetime) -> None:
+    """Delete what failed, or lost a pod, as far as the recovery policy says."""
+    if group.running:
+        return
+    spec = target.serving.spec
+    grace = timedelta(seconds=spec.template.restart_grace_period_seconds)
+    whole_group = spec.recovery_policy is RecoveryPolicy.SERVING_GROUP
+    for role in group.expected:
+        staying = _staying_replicas(group, role, decision)
+        if whole_group and has_lost_replica(target.serving, group, role, staying=staying):
+            decision.doom(group.pods, f"{role.name} lost a replica")
+        for replica in staying:
+            health = examine(replica, grace=grace, now=now)
+            if health.wait is not None:
+                decision.waits.append(health.wait)
+            if health.failed:
+                reason = f"{health.failed[0].name} failed"
+            elif health.lost:
+                reason = f"{role_id(role.name, replica.ordinal)} lost a pod"
+            else:
+                continue
+            match spec.recovery_policy:
+                case RecoveryPolicy.NONE:
+                    decision.doom(health.failed, reason)
+                case RecoveryPolicy.ROLE:
+                    decision.doom(replica.pods, reason)
+                case RecoveryPolicy.SERVING_GROUP:
+                    decision.doom(group.pods, reason)
+
+
+def _replace_groups(target: Target, groups: Mapping[int, Group], decision: Decision) -> None:
+    chosen = to_replace(
+        _staying(groups.values(), decision),
+        protected=list(groups)[: target.partition],
+        minimum=target.replicas - target.max_unavailable,
+    )
+    for group in chosen:
+        decision.doom(group.pods, f"{group_name(target.name, group.ordinal)} has an outdated template")
+
+
+def _replace_roles(target: Target, group: Group, decision: Decision) -> None:
+    for replica in group.replicas:
+        if replica.role not in target.roles:
+            decision.doom(replica.pods, f"role {replica.role} is gone")
+    for role in target.roles.values():
+        chosen = to_replace(
+            _staying_replicas(group, role, decision),
+            protected=list(group.roles.get(role.name, {}))[: role_partition(role)],
+            minimum=role.replicas - role_max_unavailable(role),
+        )
+        for replica in chosen:
+            decision.doom(replica.pods, f"{role_id(role.name, replica.ordinal)} has an outdated template")
+
+
+def _fill_group(target: Target, group: Group, decision: Decision) -> None:
+    for role in group.expected:
+        replicas = group.roles.get(role.name, {})
+        for replica in replicas.values():
+            if _may_complete(target, replica, decision):
+                _fill_replica(decision, role, group.ordinal, replica.ordinal, present=replica.members)
+        for ordinal in missing_ordinals(present=replicas, wanted=role.replicas):
+            _fill_replica(decision, role, group.ordinal, ordinal)
+
+
+def _may_complete(target: Target, replica: RoleReplica, decision: Decision) -> bool:
+    """Whether missing pods of a present replica may be created: beside none of another template, and none that leaves.
+
+    With recovery policy None, pods are replaced one by one, unless the whole replica goes.
+    """
+    if replica.complete or replica.outdated:
+        return False
+    if target.serving.spec.recovery_policy is RecoveryPolicy.NONE:
+        return decision.keeps(replica)
+    return all(decision.spares(pod) for pod in replica.pods)
+
+
+def _add_groups(target: Target, groups: Mapping[int, Group], decision: Decision) -> None:
+    decision.new_groups = missing_ordinals(present=groups, wanted=target.replicas)
+    for ordinal in decision.new_groups:
+        for role in target.roles.values():
+            for replica in range(role.replicas):
+                _fill_replica(decision, role, ordinal, replica)
+
+
+def _fill_replica(decision: Decision, role: Role, group: int, replica: int, *, present: Collection[int] = ()) -> None:
+    for worker in range(replica_size(role)):
+        if worker not in present:
+            decision.filled.append((role, Slot(group, role.name, replica, worker)))

@@ -1,0 +1,153 @@
+"""What planning reads and what it answers: frozen values, no behaviour beyond small facts about themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from baton.api.meta import JsonObject
+from baton.api.serving import ModelServing, ModelServingStatus, Role
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """What decisions need of a pod.
+
+    `restarted` is true when any container restarted, `unready_since` is None while the pod is ready or was never
+    scheduled, `config_maps` are the ConfigMaps it mounts, `problem` says why it is not ready, for people.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    owner_uid: str
+    labels: dict[str, str]
+    phase: str = "Pending"
+    ready: bool = False
+    deleting: bool = False
+    restarted: bool = False
+    unready_since: datetime | None = None
+    deletion_cost: int = 0
+    config_maps: tuple[str, ...] = ()
+    problem: str = ""
+    ip: str = ""
+    endpoints: str = ""
+
+    @property
+    def started(self) -> bool:
+        """Whether the kubelet has begun to run it."""
+        return self.phase != "Pending"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildView:
+    """What decisions need of a child that is no pod."""
+
+    namespace: str
+    name: str
+    uid: str
+    owner_uid: str
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The children of one ModelServing as the caches show them, and the time."""
+
+    now: datetime
+    pods: tuple[PodView, ...] = ()
+    services: tuple[ChildView, ...] = ()
+    config_maps: tuple[ChildView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """An immutable ConfigMap that pods mount; the name holds the hash of its content."""
+
+    name: str
+    role: str
+    data: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """A ModelServing whose roles are all raw pod templates, and the ConfigMaps those mount.
+
+    `serving` is what the user wrote; revisions are taken from it, so that a new release of Baton that renders
+    differently does not restart running pods.
+    """
+
+    serving: ModelServing
+    roles: tuple[Role, ...]
+    config_files: tuple[ConfigFile, ...] = ()
+
+
+class ChildKind(StrEnum):
+    """The kinds of children."""
+
+    POD = "Pod"
+    SERVICE = "Service"
+    CONFIG_MAP = "ConfigMap"
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create an object; one of the same name and owner is as good."""
+
+    kind: ChildKind
+    object: JsonObject
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        name: Any = self.object["metadata"]["name"]
+        return str(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete exactly the object with this uid, never its successor."""
+
+    kind: ChildKind
+    name: str
+    uid: str
+    reason: str
+
+
+Action = Create | Delete
+
+
+class NoteReason(StrEnum):
+    """Reasons of the events on a ModelServing; existing clients look for these."""
+
+    ROLE_CREATING = "RoleCreating"
+    ROLE_RUNNING = "RoleRunning"
+    ROLE_DELETING = "RoleDeleting"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An event to record after the status is written."""
+
+    reason: NoteReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do: stages in order, the actions inside a stage in any order; then the status, then the notes.
+
+    `requeue_after` is set only for time itself (grace periods), in seconds.
+    """
+
+    stages: tuple[tuple[Action, ...], ...] = ()
+    status: ModelServingStatus = field(default_factory=ModelServingStatus)
+    notes: tuple[Note, ...] = ()
+    requeue_after: float | None = None
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All actions of all stages."""
+        return tuple(action for stage in self.stages for action in stage)

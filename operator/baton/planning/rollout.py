@@ -1,0 +1,36 @@
+"""Which outdated ServingGroups or role replicas a roll-out may replace now: one next step, never a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TypeVar
+
+from baton.planning.state import Unit
+
+U = TypeVar("U", bound=Unit)
+
+
+def to_replace(staying: Sequence[U], *, protected: Collection[int], minimum: int) -> list[U]:
+    """Return the outdated units to delete now, of those that nothing else deletes.
+
+    What never started costs nothing and goes at once. Of the rest, `minimum` stay in place, where a replacement counts
+    once it runs, and no running unit goes unless `minimum` others run. What does not run goes first, then the highest
+    ordinal. `protected` ordinals keep their template.
+
+    Units that are not ready are bounded too, because a cut between the control plane and the nodes makes all of them
+    look so while they serve.
+    """
+    outdated = [unit for unit in staying if unit.outdated and unit.ordinal not in protected]
+    if not outdated:
+        return []
+    spare = sum(unit.started and (unit.outdated or unit.running) for unit in staying) - minimum
+    spare_running = sum(unit.running for unit in staying) - minimum
+    chosen: list[U] = []
+    for unit in sorted(outdated, key=lambda unit: (unit.running, -unit.ordinal)):
+        if not unit.started:
+            chosen.append(unit)
+        elif spare > 0 and (spare_running > 0 or not unit.running):
+            chosen.append(unit)
+            spare -= 1
+            spare_running -= unit.running
+    return chosen

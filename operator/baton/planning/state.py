@@ -1,0 +1,176 @@
+"""The pods of a ModelServing arranged as ServingGroups and role replicas, each judged against the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from baton.api import labels
+from baton.api.serving import Role
+from baton.planning.model import PodView
+from baton.planning.naming import slot_of
+from baton.planning.target import Target, replica_size
+
+_Members = dict[int, PodView]
+
+
+class Unit(Protocol):
+    """What scaling and roll-outs need of a ServingGroup or of a role replica."""
+
+    @property
+    def ordinal(self) -> int:
+        """The number in its name."""
+        ...
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it is of another template than the present one."""
+        ...
+
+    @property
+    def running(self) -> bool:
+        """Whether all of it is there and ready."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """Whether it got so far that it may have served."""
+        ...
+
+    @property
+    def cost(self) -> int:
+        """Sum of its pods' deletion costs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RoleReplica:
+    """The pods of one role replica by worker number; 0 is the entry pod.
+
+    How many pods an outdated replica should have is not known: `complete` then only means that none of those before
+    the last one is missing.
+    """
+
+    role: str
+    ordinal: int
+    members: Mapping[int, PodView]
+    outdated: bool
+    complete: bool
+    running: bool
+
+    @property
+    def pods(self) -> Iterable[PodView]:
+        """Its pods, the entry first."""
+        return self.members.values()
+
+    @property
+    def started(self) -> bool:
+        """Whether any of its pods was started."""
+        return any(pod.started for pod in self.pods)
+
+    @property
+    def cost(self) -> int:
+        """Sum of its pods' deletion costs."""
+        return sum(pod.deletion_cost for pod in self.pods)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The role replicas of one ServingGroup by role name and ordinal.
+
+    `expected` are the roles it should have: all, or without those newer than the group while it waits for its
+    replacement.
+    """
+
+    ordinal: int
+    roles: Mapping[str, Mapping[int, RoleReplica]]
+    expected: tuple[Role, ...]
+    outdated: bool
+    running: bool
+
+    @property
+    def replicas(self) -> Iterator[RoleReplica]:
+        """All role replicas, by role name and ordinal."""
+        return (replica for replicas in self.roles.values() for replica in replicas.values())
+
+    @property
+    def pods(self) -> Iterator[PodView]:
+        """All pods."""
+        return (pod for replica in self.replicas for pod in replica.pods)
+
+    @property
+    def started(self) -> bool:
+        """Whether every role has a replica that was started; before that, the group cannot have served."""
+        return all(any(replica.started for replica in replicas.values()) for replicas in self.roles.values())
+
+    @property
+    def cost(self) -> int:
+        """Sum of its pods' deletion costs."""
+        return sum(pod.deletion_cost for pod in self.pods)
+
+    @property
+    def revision(self) -> str:
+        """The revision most of its pods carry."""
+        return _most_common_revision(self.pods)
+
+
+def arrange(target: Target, pods: Iterable[PodView]) -> dict[int, Group]:
+    """Arrange the pods that this ModelServing owns, by ordinal; others are left alone, whatever their labels say."""
+    owner = target.serving.metadata.uid
+    found: dict[int, dict[str, dict[int, _Members]]] = {}
+    for pod in pods:
+        slot = slot_of(target.name, pod.name) if pod.owner_uid == owner else None
+        if slot is not None:
+            role = found.setdefault(slot.group, {}).setdefault(slot.role, {})
+            role.setdefault(slot.replica, {})[slot.worker] = pod
+    return {
+        ordinal: _group(target, ordinal, roles, is_protected=position < target.partition)
+        for position, (ordinal, roles) in enumerate(sorted(found.items()))
+    }
+
+
+def _group(target: Target, ordinal: int, found: Mapping[str, dict[int, _Members]], *, is_protected: bool) -> Group:
+    roles = {
+        role: {number: _replica(target, role, number, members) for number, members in sorted(replicas.items())}
+        for role, replicas in sorted(found.items())
+    }
+    expected = tuple(target.roles.values())
+    if any(role.name not in roles and role.replicas for role in expected) and not (target.by_role or is_protected):
+        pods = (pod for replicas in roles.values() for replica in replicas.values() for pod in replica.pods)
+        if _most_common_revision(pods) != target.revision:
+            expected = tuple(role for role in expected if role.name in roles)
+    return Group(
+        ordinal=ordinal,
+        roles=roles,
+        expected=expected,
+        outdated=len(expected) < len(target.roles)
+        or any(replica.outdated for replicas in roles.values() for replica in replicas.values()),
+        running=all(_is_running(roles.get(role.name, {}), role) for role in expected),
+    )
+
+
+def _is_running(replicas: Mapping[int, RoleReplica], role: Role) -> bool:
+    """Whether just the replicas asked for exist and run; surplus or leaving ones spoil it."""
+    return len(replicas) == role.replicas and all(replica.running for replica in replicas.values())
+
+
+def _replica(target: Target, role: str, ordinal: int, members: _Members) -> RoleReplica:
+    spec = target.roles.get(role)
+    role_hash = target.hashes.get(role)
+    outdated = spec is None or any(pod.labels.get(labels.ROLE_TEMPLATE_HASH) != role_hash for pod in members.values())
+    size = max(members) + 1 if spec is None or outdated else replica_size(spec)
+    complete = len(members) == size
+    return RoleReplica(
+        role=role,
+        ordinal=ordinal,
+        members=members if len(members) == 1 else dict(sorted(members.items())),
+        outdated=outdated,
+        complete=complete,
+        running=complete and all(pod.ready and not pod.deleting for pod in members.values()),
+    )
+
+
+def _most_common_revision(pods: Iterable[PodView]) -> str:
+    carried = [pod.labels.get(labels.REVISION, "") for pod in pods]
+    return max(sorted(set(carried)), key=carried.count, default="")
