@@ -7,11 +7,12 @@ Every field is optional, so that `spec.template.engine` holds what all roles sha
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from baton.api.endpoints import Phase
-from baton.api.meta import ApiModel, FreeObject
+from baton.api.meta import ApiModel, FreeObject, Int64, Quantity, validations
 
 
 class EngineKind(StrEnum):
@@ -41,32 +42,46 @@ class KVConnector(StrEnum):
 class HostPathVolume(ApiModel):
     """A directory of the node."""
 
-    path: str = Field(description="Absolute directory on every node that may run the pod.")
+    path: str = Field(pattern="^/", description="Absolute directory, the same on every node that may run the pod.")
 
 
 class ClaimVolume(ApiModel):
     """A PersistentVolumeClaim in the ModelServing's namespace."""
 
-    claim_name: str = Field(description="Name of the PersistentVolumeClaim.")
+    claim_name: str = Field(min_length=1, max_length=253, description="Name of the PersistentVolumeClaim.")
 
 
 class ModelSource(ApiModel):
     """Where the weights come from: one of hostPath and persistentVolumeClaim."""
 
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            (
+                "!(has(self.hostPath) && has(self.persistentVolumeClaim))",
+                "set one of hostPath and persistentVolumeClaim, not both",
+            )
+        )
+    )
+
     host_path: HostPathVolume | None = Field(default=None, description="A directory of the node with the weights.")
     persistent_volume_claim: ClaimVolume | None = Field(default=None, description="A claim with the weights.")
     mount_path: str | None = Field(
         default=None,
-        description="Where the source is mounted in the pod; the model's path must be inside. Default: the model's path, or the same path as on the node.",
+        pattern="^/",
+        description="Where the volume is mounted in the pod; the model's path must be inside. Default: the directory "
+        "of the node if the model's path lies in it, else the model's path.",
     )
 
 
 class Model(ApiModel):
     """The model that is served."""
 
-    path: str | None = Field(default=None, description="Directory of the weights inside the pod.")
+    path: str | None = Field(default=None, min_length=1, description="Directory of the weights inside the pod.")
     served_name: str | None = Field(
-        default=None, description="Model name clients use. Default: the ModelServing's name."
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Model name clients use. Default: the ModelServing's name.",
     )
     source: ModelSource | None = Field(
         default=None, description="Volume that holds the weights. Default: the image holds them."
@@ -76,10 +91,14 @@ class Model(ApiModel):
 class Accelerator(ApiModel):
     """The devices of a node."""
 
-    type: AcceleratorType | None = Field(default=None, description="A2, A3 or NVIDIA. Default: A3 for vLLM-Ascend.")
+    type: AcceleratorType | None = Field(
+        default=None, description="A2, A3 or NVIDIA. Default: A3 for vLLM-Ascend, NVIDIA for vLLM."
+    )
     resource_name: str | None = Field(
         default=None,
-        description="Extended resource the device plugin offers: huawei.com/Ascend910 (default), huawei.com/ascend-1980, huawei.com/npu, nvidia.com/gpu.",
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        description="Extended resource the device plugin offers: huawei.com/Ascend910 (default on Ascend), "
+        "huawei.com/ascend-1980, huawei.com/npu, nvidia.com/gpu (default on NVIDIA).",
     )
     devices_per_node: int | None = Field(
         default=None, ge=1, le=64, description="Devices of a node. Default: 8 (A2, NVIDIA) or 16 (A3)."
@@ -90,9 +109,13 @@ class Parallel(ApiModel):
     """How one role replica is spread over devices: data · tensor · pipeline of them."""
 
     data: int | None = Field(
-        default=None, ge=1, description="Data parallel size (DP ranks) of one role replica. Default 1."
+        default=None,
+        ge=1,
+        description="Data parallel size of one role replica: its DP ranks on all of its pods together. Default 1.",
     )
-    data_local: int | None = Field(default=None, ge=1, description="DP ranks on each node. Default: as many as fit.")
+    data_local: int | None = Field(
+        default=None, ge=1, description="DP ranks in each pod. Default: as many as the devices of a node allow."
+    )
     tensor: int | None = Field(default=None, ge=1, description="Tensor parallel size of each DP rank. Default 1.")
     pipeline: int | None = Field(default=None, ge=1, description="Pipeline parallel size of each DP rank. Default 1.")
     expert: bool | None = Field(
@@ -107,10 +130,13 @@ class Ports(ApiModel):
         default=None,
         ge=1,
         le=65535,
-        description="API port of a pod's first DP rank; the next ranks follow. Default 7100.",
+        description="API port of a pod's first DP rank; the other ranks take the ports after it. Default 7100.",
     )
     data_parallel_rpc: int | None = Field(
-        default=None, ge=1, le=65535, description="Port of the data parallel coordinator. Default 12321."
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port where the DP ranks of a role replica find their coordinator. Default 12321.",
     )
 
 
@@ -118,16 +144,21 @@ class KVTransfer(ApiModel):
     """How KV cache goes from prefill to decode. Parallel sizes of both sides are filled in from the roles."""
 
     connector: KVConnector | None = Field(
-        default=None, description="Connector of the engine. Default for vLLM-Ascend: MooncakeHybridConnector."
+        default=None,
+        description="Connector of the engine. "
+        "Default: MooncakeHybridConnector for vLLM-Ascend, NixlConnector for vLLM.",
     )
     port: int | None = Field(
         default=None,
         ge=1,
         le=65535,
-        description="First port of the hand-shake range, one port a device. Default: 30000 for prefill, 30100 for decode.",
+        description="First port of the hand-shake range, one port a device. Default: 30000 for prefill, 30100 for "
+        "decode.",
     )
     timeout_seconds: int | None = Field(
-        default=None, ge=1, description="How long a prefill holds KV that nobody fetched, in seconds. Default 480."
+        default=None,
+        ge=1,
+        description="How long a prefill holds KV cache that no decode has fetched, in seconds. Default 480.",
     )
 
 
@@ -137,30 +168,36 @@ class Network(ApiModel):
     host_network: bool | None = Field(default=None, description="Use the node's network. Default false.")
     interface: str | None = Field(
         default=None,
-        description="Network interface for collective communication. Default: the one that holds the pod's address.",
+        min_length=1,
+        max_length=15,
+        description="Network interface for collective communication, for example eth0. Default: the one that holds "
+        "the pod's address.",
     )
 
 
 class Resources(ApiModel):
     """What the engine container needs besides devices, as Kubernetes quantities."""
 
-    cpu: str | None = Field(default=None, description="CPU request, for example 64.")
-    memory: str | None = Field(
+    cpu: Quantity | None = Field(default=None, description="CPU request, for example 64.")
+    memory: Quantity | None = Field(
         default=None, description="Memory request and limit, shared memory included, for example 700Gi."
     )
-    shared_memory: str | None = Field(default=None, description="Size of /dev/shm, for example 512Gi (default).")
+    shared_memory: Quantity | None = Field(default=None, description="Size of /dev/shm. Default 512Gi.")
 
 
 class Engine(ApiModel):
     """An inference engine, described by what it serves instead of by its launch script."""
 
     kind: EngineKind | None = Field(default=None, description="vLLM-Ascend (default) or vLLM.")
-    image: str | None = Field(default=None, description="Container image of the engine.")
-    image_pull_policy: str | None = Field(default=None, description="Always, IfNotPresent or Never.")
+    image: str | None = Field(default=None, pattern=r"^\S+$", description="Container image of the engine.")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None, description="When nodes fetch the image: Always, IfNotPresent or Never."
+    )
     model: Model | None = Field(default=None, description="The model that is served.")
     phase: Phase | None = Field(
         default=None,
-        description="prefill, decode or aggregated. Default: the role's name when it is prefill or decode, else aggregated.",
+        description="prefill, decode or aggregated. Default: the role's name when it is prefill or decode, else "
+        "aggregated.",
     )
     accelerator: Accelerator | None = Field(default=None, description="The devices of a node.")
     parallel: Parallel | None = Field(default=None, description="How one role replica is spread over devices.")
@@ -184,7 +221,7 @@ class Engine(ApiModel):
     )
     block_size: int | None = Field(default=None, ge=1, description="--block-size: tokens in a KV cache block.")
     quantization: str | None = Field(default=None, description="--quantization, for example ascend.")
-    seed: int | None = Field(default=None, description="--seed, equal on both sides of a KV transfer.")
+    seed: Int64 | None = Field(default=None, description="--seed, equal on both sides of a KV transfer.")
     enforce_eager: bool | None = Field(default=None, description="--enforce-eager when true.")
     async_scheduling: bool | None = Field(
         default=None, description="--async-scheduling or --no-async-scheduling; unset leaves the engine's default."
@@ -219,7 +256,8 @@ class Engine(ApiModel):
 
     flags: FreeObject | None = Field(
         default=None,
-        description="Other vllm flags by name without dashes; true is a bare flag, objects become JSON, null removes a computed flag. They win over what is computed.",
+        description="Other vllm flags by name without dashes; true is a bare flag, objects become JSON, null removes "
+        "a computed flag. They win over what is computed.",
     )
     env: dict[str, str] | None = Field(
         default=None, description="Other environment variables. They win over what is computed."

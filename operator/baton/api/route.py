@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from baton.api.meta import ApiModel, Condition, FreeObject, Kind
+from baton.api.meta import ApiModel, Condition, Int64, Kind, list_map, validations
 from baton.api.traffic import KVConnectorSpec, PDGroup, TrafficPolicy, WorkloadPort
+
+_NAMES_ONE_TARGET: Final = (
+    "[has(self.modelServerName), has(self.modelServingName), has(self.externalModelProviderName)].exists_one(x, x)"
+)
+_NAMES_A_MODEL: Final = (
+    "has(self.modelName) && self.modelName != '' || has(self.loraAdapters) && size(self.loraAdapters) > 0"
+)
 
 
 class StringMatch(ApiModel):
@@ -29,7 +36,8 @@ class ModelMatch(ApiModel):
     """Conditions that a request meets all together."""
 
     headers: dict[str, StringMatch] = Field(
-        default_factory=dict, description="Conditions on headers by name; a missing header is an empty string."
+        default_factory=dict,
+        description="Conditions on headers by name, which must all hold; a missing header is an empty string.",
     )
     uri: StringMatch | None = Field(default=None, description="Condition on the path.")
     body: BodyMatch | None = Field(default=None, description="Condition on the body.")
@@ -38,11 +46,22 @@ class ModelMatch(ApiModel):
 class TargetModel(ApiModel):
     """Where requests of a rule go: exactly one of the names, in the route's namespace."""
 
-    model_server_name: str | None = Field(default=None, description="A ModelServer.")
-    model_serving_name: str | None = Field(
-        default=None, description="A ModelServing; port, pairs and connector are derived from it."
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            (
+                _NAMES_ONE_TARGET,
+                "set exactly one of modelServerName, modelServingName and externalModelProviderName",
+            )
+        )
     )
-    external_model_provider_name: str | None = Field(default=None, description="An ExternalModelProvider.")
+
+    model_server_name: str | None = Field(default=None, description="Name of a ModelServer.")
+    model_serving_name: str | None = Field(
+        default=None,
+        description="Name of a ModelServing, without a ModelServer between. "
+        "Port, pairs and connector come from its typed engine, or from this route.",
+    )
+    external_model_provider_name: str | None = Field(default=None, description="Name of an ExternalModelProvider.")
     weight: int = Field(
         default=100, ge=0, le=100, description="Share of the rule's requests, relative to the other targets."
     )
@@ -55,20 +74,7 @@ class Rule(ApiModel):
     model_match: ModelMatch | None = Field(
         default=None, description="Conditions; none matches every request of the model."
     )
-    target_models: Annotated[
-        list[TargetModel],
-        Field(
-            json_schema_extra={
-                "x-kubernetes-validations": [
-                    {
-                        "rule": "self.all(t, [has(t.modelServerName), has(t.modelServingName), "
-                        "has(t.externalModelProviderName)].exists_one(x, x))",
-                        "message": "exactly one of modelServerName, modelServingName and externalModelProviderName must be set",
-                    }
-                ]
-            }
-        ),
-    ] = Field(min_length=1, max_length=16, description="Targets by weight.")
+    target_models: list[TargetModel] = Field(min_length=1, max_length=16, description="Targets by weight.")
 
 
 class RateLimitUnit(StrEnum):
@@ -104,21 +110,39 @@ class RateLimit(ApiModel):
     )
 
 
+class ParentReference(ApiModel):
+    """A Gateway, or another parent of the Gateway API."""
+
+    group: str = Field(
+        default="gateway.networking.k8s.io",
+        max_length=253,
+        description="API group of the parent; empty is the core group.",
+    )
+    kind: str = Field(default="Gateway", min_length=1, max_length=63, description="Kind of the parent.")
+    namespace: str | None = Field(
+        default=None, min_length=1, max_length=63, description="Namespace of the parent. Default: the route's."
+    )
+    name: str = Field(min_length=1, max_length=253, description="Name of the parent.")
+    section_name: str | None = Field(
+        default=None, min_length=1, max_length=253, description="Listener of the parent. Default: all of them."
+    )
+    port: int | None = Field(default=None, ge=1, le=65535, description="Port of the parent. Default: all of them.")
+
+
 class ModelRouteSpec(ApiModel):
     """Which requests go to which model."""
 
-    model_name: Annotated[
-        str | None,
-        Field(
-            json_schema_extra={
-                "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "modelName is immutable"}]
-            }
-        ),
-    ] = Field(default=None, description="Model name in requests.")
+    model_config = ConfigDict(json_schema_extra=validations((_NAMES_A_MODEL, "set modelName, loraAdapters or both")))
+
+    model_name: str | None = Field(
+        default=None,
+        description="Model name in requests. Fixed once set.",
+        json_schema_extra=validations(("self == oldSelf", "modelName is immutable")),
+    )
     lora_adapters: list[str] = Field(
         default_factory=list, max_length=10, description="LoRA adapter names in requests that go the same way."
     )
-    parent_refs: list[FreeObject] = Field(default_factory=list, description="Gateways (Gateway API ParentReference).")
+    parent_refs: list[ParentReference] = Field(default_factory=list, description="Gateways the route belongs to.")
     rules: list[Rule] = Field(max_length=16, description="Rules in order; the first that matches decides.")
     rate_limit: RateLimit | None = Field(default=None, description="Token limits of the model.")
     pd_group: PDGroup | None = Field(
@@ -138,8 +162,13 @@ class ModelRouteSpec(ApiModel):
 class ModelRouteStatus(ApiModel):
     """What became of a ModelRoute."""
 
-    observed_generation: int = Field(default=0, description="Generation that the conditions are true for.")
-    conditions: list[Condition] = Field(default_factory=list, description="Accepted, ResolvedRefs and Programmed.")
+    observed_generation: Int64 = Field(default=0, description="Generation that the conditions are true for.")
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        description="Accepted: the spec can be used. ResolvedRefs: its targets exist. Programmed: routers can serve "
+        "it.",
+        json_schema_extra=list_map("type"),
+    )
 
 
 class ModelRoute(Kind):

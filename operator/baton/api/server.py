@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from baton.api.meta import ApiModel, Condition, Kind
+from baton.api.meta import ApiModel, Condition, Int64, Kind, list_map
 from baton.api.traffic import KVConnectorSpec, PDGroup, TrafficPolicy, WorkloadPort
 
 
@@ -22,7 +22,7 @@ class WorkloadSelector(ApiModel):
     """The pods of a model, in the ModelServer's namespace."""
 
     match_labels: dict[str, str] = Field(
-        default_factory=dict, description="Labels every pod of the model has; at least one."
+        min_length=1, description="Labels that every pod of the model has; at least one."
     )
     pd_group: PDGroup | None = Field(
         default=None, description="Prefill and decode pods among them. Without it every pod does whole requests."
@@ -33,10 +33,13 @@ class ModelServerSpec(ApiModel):
     """Which pods serve a model, and how to talk to them."""
 
     model: str | None = Field(
-        default=None, max_length=256, description="Model name the engine knows; the request's model is rewritten to it."
+        default=None,
+        max_length=256,
+        description="Model name the engine knows; the model of a request is rewritten to it, unless it came by a LoRA "
+        "adapter.",
     )
     inference_engine: InferenceEngine = Field(description="vLLM or SGLang.")
-    workload_selector: WorkloadSelector | None = Field(default=None, description="The pods of the model.")
+    workload_selector: WorkloadSelector = Field(description="The pods of the model, in the same namespace.")
     workload_port: WorkloadPort = Field(description="The engine's API port.")
     traffic_policy: TrafficPolicy | None = Field(default=None, description="Time limit and retries.")
     kv_connector: KVConnectorSpec | None = Field(default=None, description="How a request goes from prefill to decode.")
@@ -45,8 +48,10 @@ class ModelServerSpec(ApiModel):
 class ModelServerStatus(ApiModel):
     """What was seen of a ModelServer."""
 
-    observed_generation: int = Field(default=0, description="Generation that the conditions are true for.")
-    conditions: list[Condition] = Field(default_factory=list, description="Accepted: whether the spec can be used.")
+    observed_generation: Int64 = Field(default=0, description="Generation that the conditions are true for.")
+    conditions: list[Condition] = Field(
+        default_factory=list, description="Accepted: whether the spec can be used.", json_schema_extra=list_map("type")
+    )
 
 
 class ModelServer(Kind):

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from baton.api.engine import Engine
-from baton.api.meta import ApiModel, Condition, FreeObject, IntOrPercent, Kind
+from baton.api.meta import ApiModel, Condition, Int64, IntOrPercent, JsonObject, Kind, list_map, validations
 
-DEFAULT_SCHEDULER = "volcano"
+DEFAULT_SCHEDULER: Final = "volcano"
+MOST_REPLICAS: Final = 1_000_000
+"""The bound that autoscaling policies have too; it keeps a slip of the finger from exhausting the operator."""
+
+_HAS_PODS_OR_ENGINE: Final = (
+    "has(self.engine) || self.roles.all(r, has(r.engine) || has(r.workerReplicas) && has(r.entryTemplate) && "
+    "has(r.entryTemplate.spec) && has(r.entryTemplate.spec.containers))"
+)
 
 
-def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+def _named_containers(spec: JsonObject) -> JsonObject:
+    containers = spec.get("containers", [])
+    if not isinstance(containers, list) or not all(isinstance(container, dict) for container in containers):
+        raise ValueError("containers should be a list of objects")  # pydantic reports no TypeError
+    names = [container.get("name") for container in containers]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError("each of containers needs a name of its own")
+    return spec
 
 
 class TemplateMeta(ApiModel):
@@ -27,29 +40,38 @@ class TemplateMeta(ApiModel):
 
 
 PodSpec = Annotated[
-    dict[str, Any],
-    Field(
-        json_schema_extra={
+    JsonObject,
+    AfterValidator(_named_containers),
+    WithJsonSchema(
+        {
             "type": "object",
             "x-kubernetes-preserve-unknown-fields": True,
-            "required": ["containers"],
             "properties": {
                 "containers": {
                     "type": "array",
                     "description": "Containers of the pod; fields as in `kubectl explain pod.spec.containers`.",
-                    "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                    **list_map("name"),
+                    "items": {
+                        "type": "object",
+                        "x-kubernetes-preserve-unknown-fields": True,
+                        "required": ["name"],
+                        "properties": {
+                            "name": {"type": "string", "description": "Name of the container, unique in the pod."},
+                        },
+                    },
                 }
             },
         }
     ),
 ]
+"""A pod spec as Kubernetes has it. Only the containers' names are checked; the rest is when pods are created."""
 
 
 class PodTemplate(ApiModel):
     """A pod template: metadata and a pod spec."""
 
     metadata: TemplateMeta = Field(default_factory=TemplateMeta, description="Labels and annotations of the pods.")
-    spec: PodSpec = Field(description="Pod spec; fields as in `kubectl explain pod.spec`.")
+    spec: PodSpec = Field(default_factory=dict, description="Pod spec; fields as in `kubectl explain pod.spec`.")
 
 
 class PluginType(StrEnum):
@@ -70,7 +92,7 @@ class Plugin(ApiModel):
 
     name: str = Field(description="Name of the plugin.")
     type: PluginType = Field(default=PluginType.BUILT_IN, description="Where the plugin comes from.")
-    config: FreeObject | None = Field(default=None, description="Configuration of the plugin.")
+    config: Any = Field(default=None, description="Configuration of the plugin, any JSON.")
     scope: PluginScope | None = Field(default=None, description="Which pods it touches.")
 
 
@@ -79,8 +101,9 @@ class GangPolicy(ApiModel):
 
     min_role_replicas: dict[str, int] | None = Field(
         default=None,
-        description="Smallest number of replicas per role name that start together.",
-        json_schema_extra=_rules(("self == oldSelf", "minRoleReplicas is immutable")),
+        max_length=4,
+        description="Smallest number of role replicas that start together, by role name. Fixed once set.",
+        json_schema_extra=validations(("self == oldSelf", "minRoleReplicas is immutable")),
     )
 
 
@@ -114,26 +137,35 @@ class Role(ApiModel):
         pattern=r"^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$",
         description="Name of the role, for example prefill or decode.",
     )
-    replicas: Annotated[int, Field(json_schema_extra={"format": "int32"})] = Field(
-        default=1, ge=0, description="Role replicas in each ServingGroup."
+    replicas: int = Field(
+        default=1, ge=0, le=MOST_REPLICAS, description="Role replicas in each ServingGroup. Default 1."
     )
     entry_template: PodTemplate | None = Field(
-        default=None, description="Entry pod. Optional with a typed engine, where it is merged over what is rendered."
+        default=None,
+        description="Pod that leads a role replica. Required without a typed engine; with one it is merged over what "
+        "is rendered.",
     )
     worker_replicas: int | None = Field(
         default=None,
         ge=0,
-        description="Worker pods of each role replica, the entry pod not counted. Computed for a typed engine.",
+        le=MOST_REPLICAS,
+        description="Worker pods of each role replica, the entry pod not counted. Required without a typed engine, "
+        "which computes it.",
     )
     worker_template: PodTemplate | None = Field(
-        default=None, description="Worker pods; required when workerReplicas is above 0."
+        default=None,
+        description="Pods of the workers. Required when workerReplicas is above 0; with a typed engine it is merged "
+        "over what is rendered.",
     )
     max_unavailable: IntOrPercent = Field(
-        default=1, description="Role replicas that may be down at once; used with RoleRollingUpdate."
+        default=1,
+        description="Role replicas of a ServingGroup that may be down at once during a RoleRollingUpdate; percentages "
+        "of replicas round down.",
     )
     partition: IntOrPercent | None = Field(
         default=None,
-        description="Role replicas with lower ordinals keep the old template; only with RoleRollingUpdate.",
+        description="Number of role replicas, lowest ordinals first, that keep the old template; percentages round "
+        "up. Only with RoleRollingUpdate.",
     )
     engine: Engine | None = Field(
         default=None, description="Typed engine of this role, merged over spec.template.engine."
@@ -144,16 +176,22 @@ class ServingGroup(ApiModel):
     """The template of a ServingGroup: the unit inside which prefill and decode pair up."""
 
     engine: Engine | None = Field(default=None, description="Typed engine shared by all roles.")
-    restart_grace_period_seconds: Annotated[int, Field(json_schema_extra={"format": "int64"})] = Field(
-        default=0, ge=0, description="How long a failed pod may recover by itself, in seconds."
+    restart_grace_period_seconds: Int64 = Field(
+        default=0,
+        ge=0,
+        description="How long a failed pod may recover by itself before recoveryPolicy acts, in seconds.",
     )
-    gang_policy: GangPolicy | None = Field(default=None, description="Gang scheduling.")
-    network_topology: NetworkTopology | None = Field(default=None, description="Network topology constraints.")
+    gang_policy: GangPolicy | None = Field(default=None, description="Pods that are scheduled together or not at all.")
+    network_topology: NetworkTopology | None = Field(
+        default=None, description="How far apart in the network the pods may be."
+    )
     roles: list[Role] = Field(
         min_length=1,
         max_length=4,
         description="Roles of the group.",
-        json_schema_extra=_rules(("self.all(x, self.exists_one(y, y.name == x.name))", "roles name must be unique")),
+        json_schema_extra=validations(
+            ("self.all(x, self.exists_one(y, y.name == x.name))", "roles name must be unique")
+        ),
     )
 
 
@@ -171,7 +209,8 @@ class RollingUpdate(ApiModel):
         default=1, description="ServingGroups that may be down at once; percentages round down."
     )
     partition: IntOrPercent | None = Field(
-        default=None, description="ServingGroups with lower ordinals keep the old template; percentages round up."
+        default=None,
+        description="Number of ServingGroups, lowest ordinals first, that keep the old template; percentages round up.",
     )
 
 
@@ -197,18 +236,18 @@ class RecoveryPolicy(StrEnum):
 class ModelServingSpec(ApiModel):
     """What a ModelServing should be."""
 
-    replicas: Annotated[int, Field(json_schema_extra={"format": "int32"})] = Field(
-        default=1, ge=0, description="Number of ServingGroups."
+    replicas: int = Field(default=1, ge=0, le=MOST_REPLICAS, description="Number of ServingGroups. Default 1.")
+    scheduler_name: str = Field(
+        default=DEFAULT_SCHEDULER, description="Scheduler of all pods; wins over that of a pod template."
     )
-    scheduler_name: str = Field(default=DEFAULT_SCHEDULER, description="Scheduler of all pods.")
-    plugins: list[Plugin] = Field(default_factory=list, description="Customisations of the pods.")
+    plugins: list[Plugin] = Field(default_factory=list, description="Customisations of the pods, applied in order.")
     template: ServingGroup = Field(
         description="Template of the ServingGroups.",
-        json_schema_extra=_rules(
+        json_schema_extra=validations(
             ("!has(oldSelf.gangPolicy) || has(self.gangPolicy)", "gangPolicy is required once set"),
             (
-                "has(self.engine) || self.roles.all(r, has(r.engine) || (has(r.entryTemplate) && has(r.workerReplicas)))",
-                "a role needs entryTemplate and workerReplicas, or a typed engine in spec.template.engine or in the role",
+                _HAS_PODS_OR_ENGINE,
+                "roles without a typed engine, own or shared, need workerReplicas and entryTemplate with containers",
             ),
         ),
     )
@@ -216,7 +255,9 @@ class ModelServingSpec(ApiModel):
         default=None, description="How a changed template reaches the pods."
     )
     recovery_policy: RecoveryPolicy = Field(
-        default=RecoveryPolicy.ROLE, description="What is re-created when a pod is lost."
+        default=RecoveryPolicy.ROLE,
+        description="What is re-created when a pod fails: ServingGroupRecreate, RoleRecreate (default: its role "
+        "replica) or None (the pod alone).",
     )
 
 
@@ -231,7 +272,7 @@ class RoleStatus(ApiModel):
 class ModelServingStatus(ApiModel):
     """How far a ModelServing is."""
 
-    observed_generation: int = Field(default=0, description="Generation that the counters are true for.")
+    observed_generation: Int64 = Field(default=0, description="Generation that the counters are true for.")
     replicas: int = Field(default=0, description="ServingGroups that exist, those being deleted included.")
     current_replicas: int = Field(default=0, description="ServingGroups of the current revision.")
     updated_replicas: int = Field(default=0, description="ServingGroups of the update revision.")
@@ -242,7 +283,9 @@ class ModelServingStatus(ApiModel):
         default_factory=list,
         description="Available, Progressing, UpdateInProgress, and Accepted when the spec is refused.",
     )
-    roles: list[RoleStatus] = Field(default_factory=list, description="Progress of each role.")
+    roles: list[RoleStatus] = Field(
+        default_factory=list, description="Progress of each role.", json_schema_extra=list_map("name")
+    )
     label_selector: str = Field(default="", description="Selects one pod a ServingGroup, for the scale subresource.")
 
 

@@ -23,7 +23,8 @@ class KVConnectorSpec(ApiModel):
 
     type: KVConnectorType = Field(
         default=KVConnectorType.HTTP,
-        description="http and lmcache pass no parameters; nixl and mooncake pass kv_transfer_params from prefill to decode.",
+        description="http and lmcache pass no parameters; nixl and mooncake pass kv_transfer_params from prefill to "
+        "decode.",
     )
 
 
@@ -54,14 +55,15 @@ class WorkloadPort(ApiModel):
 class Retry(ApiModel):
     """How often a request is tried on another pair of endpoints."""
 
-    attempts: int = Field(ge=0, le=100, description="Tries after the first one.")
-    retry_interval: Duration = Field(default="100ms", description="Pause before each further try.")
+    attempts: int = Field(default=0, ge=0, le=100, description="Tries after the first one.")
+    retry_interval: Duration = Field(default="100ms", description="Pause before each further try, for example 150ms.")
 
 
 class TrafficPolicy(ApiModel):
     """Time limit and retries of a request."""
 
     timeout: Duration | None = Field(
-        default=None, description="Limit for a whole request until its first byte, all tries together."
+        default=None,
+        description="Limit for a request until its first byte, all tries together, for example 300s. Default: none.",
     )
-    retry: Retry | None = Field(default=None, description="Further tries.")
+    retry: Retry | None = Field(default=None, description="Further tries on other pairs.")

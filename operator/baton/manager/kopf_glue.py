@@ -17,7 +17,7 @@ import kopf
 if TYPE_CHECKING:
     from baton.kube.types import JsonObject, Resource
 
-Offer = Callable[["str | None", "JsonObject"], None]
+Offer = Callable[["str | None", "JsonObject"], object]
 """Takes one event: its type (None for an object of a list) and the object."""
 
 _STOP_TIME = 10.0

@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from baton.kube.errors import ApiError
-from baton.kube.types import key_of
 from baton.telemetry.logs import event
 
 if TYPE_CHECKING:
@@ -51,16 +50,15 @@ class Listing:
             await asyncio.sleep(_PERIOD * (1 + _SPREAD * (2 * self._random() - 1)))
 
     async def _list(self) -> None:
-        before = set(map(key_of, self._store.values()))
         listed = set()
+        version: str | None = None
         async for page in self._client.list_pages(self._resource):
+            version = page["metadata"]["resourceVersion"]
             for item in page["items"]:
                 item.setdefault("apiVersion", self._resource.api_version)
                 item.setdefault("kind", self._resource.kind)
-                self._store.offer(None, item)
-                listed.add(key_of(item))
-        # What came in by an event meanwhile may be newer than the list.
-        self._store.keep_only(listed | (set(map(key_of, self._store.values())) - before))
+                listed.add(self._store.offer(None, item))
+        self._store.keep_only(listed, at=version)
 
 
 def listings(

@@ -33,13 +33,11 @@ def stages_of(
     ]
     pods: list[Action] = [Delete(ChildKind.POD, pod.name, pod.uid, reason) for pod, reason in decision.doomed.values()]
     pods += [Create(ChildKind.POD, documents.pod(target, role, slot)) for role, slot in decision.filled]
-    waste = _deletions(
-        ChildKind.SERVICE,
-        services,
-        used=entries.keys() | _entries_in_use(target, groups),
-        reason="its role replica is gone",
-    )
-    if not pods:  # one that was just created may mount what none of those seen so far does
+    waste: list[Action] = []
+    if services:
+        used = entries.keys() | _entries_in_use(target, groups)
+        waste += _deletions(ChildKind.SERVICE, services, used=used, reason="its role replica is gone")
+    if files:
         used = {file.name for file in desired.config_files} | _mounted(groups)
         waste += _deletions(ChildKind.CONFIG_MAP, files, used=used, reason="no pod mounts it any more")
     return tuple(stage for stage in (tuple(needs), tuple(pods), tuple(waste)) if stage)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from baton.api.serving import RecoveryPolicy, Role
 from baton.planning.model import PodView
 from baton.planning.naming import Slot, group_name, role_id
-from baton.planning.recovery import examine, has_lost_replica
+from baton.planning.recovery import Health, examine, has_lost_replica
 from baton.planning.rollout import to_replace
 from baton.planning.scaling import missing_ordinals, surplus
 from baton.planning.state import Group, RoleReplica
@@ -52,30 +52,38 @@ class Decision:
 
 
 def decide(target: Target, groups: Mapping[int, Group], *, now: datetime) -> Decision:
-    """Decide on the next step: remove what is surplus, recover, roll out, then fill what is missing."""
+    """Decide on the next step: remove what is surplus, recover, roll out, then fill what is missing.
+
+    A running group has nothing surplus, lost or missing; only a roll-out touches it.
+    """
     decision = Decision()
     _remove_surplus_groups(target, groups, decision)
-    for group in _staying(groups.values(), decision):
-        _remove_surplus_replicas(target, group, decision)
-        _recover(target, group, decision, now=now)
+    for group in _staying(groups, decision):
+        if not group.running:
+            _remove_surplus_replicas(target, group, decision)
+            _recover(target, group, decision, now=now)
     if target.by_role:
-        for group in _staying(groups.values(), decision):
+        for group in _staying(groups, decision):
             _replace_roles(target, group, decision)
     else:
         _replace_groups(target, groups, decision)
-    for group in _staying(groups.values(), decision):
-        _fill_group(target, group, decision)
+    for group in _staying(groups, decision):
+        if not group.running:
+            _fill_group(target, group, decision)
     _add_groups(target, groups, decision)
     return decision
 
 
-def _staying(units: Iterable[Group], decision: Decision) -> list[Group]:
-    return [unit for unit in units if decision.keeps(unit)]
+def _staying(groups: Mapping[int, Group], decision: Decision) -> list[Group]:
+    return [group for group in groups.values() if decision.keeps(group)]
+
+
+def _staying_replicas(group: Group, role: Role, decision: Decision) -> list[RoleReplica]:
+    return [replica for replica in group.roles.get(role.name, {}).values() if decision.keeps(replica)]
 
 
 def _remove_surplus_groups(target: Target, groups: Mapping[int, Group], decision: Decision) -> None:
-    candidates = _staying(groups.values(), decision)
-    for group in surplus(candidates, wanted=target.replicas, partition=target.partition):
+    for group in surplus(_staying(groups, decision), wanted=target.replicas, partition=target.partition):
         decision.doom(group.pods, f"{group_name(target.name, group.ordinal)} is surplus")
 
 
@@ -87,43 +95,41 @@ def _remove_surplus_replicas(target: Target, group: Group, decision: Decision) -
             decision.doom(replica.pods, f"{role_id(role.name, replica.ordinal)} is surplus")
 
 
-def _staying_replicas(group: Group, role: Role, decision: Decision) -> list[RoleReplica]:
-    return [replica for replica in group.roles.get(role.name, {}).values() if decision.keeps(replica)]
-
-
 def _recover(target: Target, group: Group, decision: Decision, *, now: datetime) -> None:
-    """Delete what failed, or lost a pod, as far as the recovery policy says."""
-    if group.running:
-        return
     spec = target.serving.spec
     grace = timedelta(seconds=spec.template.restart_grace_period_seconds)
-    whole_group = spec.recovery_policy is RecoveryPolicy.SERVING_GROUP
     for role in group.expected:
         staying = _staying_replicas(group, role, decision)
-        if whole_group and has_lost_replica(target.serving, group, role, staying=staying):
-            decision.doom(group.pods, f"{role.name} lost a replica")
+        if spec.recovery_policy is RecoveryPolicy.SERVING_GROUP and has_lost_replica(
+            target.serving, group, role, staying=staying
+        ):
+            decision.doom(group.pods, f"a replica of {role.name} was lost")
         for replica in staying:
             health = examine(replica, grace=grace, now=now)
             if health.wait is not None:
                 decision.waits.append(health.wait)
-            if health.failed:
-                reason = f"{health.failed[0].name} failed"
-            elif health.lost:
-                reason = f"{role_id(role.name, replica.ordinal)} lost a pod"
-            else:
-                continue
-            match spec.recovery_policy:
-                case RecoveryPolicy.NONE:
-                    decision.doom(health.failed, reason)
-                case RecoveryPolicy.ROLE:
-                    decision.doom(replica.pods, reason)
-                case RecoveryPolicy.SERVING_GROUP:
-                    decision.doom(group.pods, reason)
+            _replace_broken(spec.recovery_policy, group, replica, health, decision)
+
+
+def _replace_broken(
+    policy: RecoveryPolicy, group: Group, replica: RoleReplica, health: Health, decision: Decision
+) -> None:
+    if not (health.failed or health.lost):
+        return
+    name = health.failed[0].name if health.failed else role_id(replica.role, replica.ordinal)
+    reason = f"{name} failed" if health.failed else f"{name} lost a pod"
+    match policy:
+        case RecoveryPolicy.NONE:
+            decision.doom(health.failed, reason)
+        case RecoveryPolicy.ROLE:
+            decision.doom(replica.pods, reason)
+        case RecoveryPolicy.SERVING_GROUP:
+            decision.doom(group.pods, reason)
 
 
 def _replace_groups(target: Target, groups: Mapping[int, Group], decision: Decision) -> None:
     chosen = to_replace(
-        _staying(groups.values(), decision),
+        _staying(groups, decision),
         protected=list(groups)[: target.partition],
         minimum=target.replicas - target.max_unavailable,
     )

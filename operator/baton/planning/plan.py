@@ -49,17 +49,16 @@ def is_deleting(serving: ModelServing) -> bool:
 
 def _notes(target: Target, groups: Mapping[int, Group], decision: Decision) -> Iterator[Note]:
     """Tell of every role replica that is being created, runs, or is being deleted."""
-    for group, role, replica in dict.fromkeys((slot.group, slot.role, slot.replica) for _, slot in decision.filled):
-        yield _note(target, NoteReason.ROLE_CREATING, group, role, replica)
-    for ordinal, members in groups.items():
-        for replica in members.replicas:
-            if decision.harms(replica):
-                yield _note(target, NoteReason.ROLE_DELETING, ordinal, replica.role, replica.ordinal)
-            elif replica.running:
-                yield _note(target, NoteReason.ROLE_RUNNING, ordinal, replica.role, replica.ordinal)
+    for place in dict.fromkeys((slot.group, slot.role, slot.replica) for _, slot in decision.filled):
+        yield _note(target, NoteReason.ROLE_CREATING, *place)
+    for group in groups.values():
+        for member in group.replicas:
+            if decision.harms(member):
+                yield _note(target, NoteReason.ROLE_DELETING, group.ordinal, member.role, member.ordinal)
+            elif member.running:
+                yield _note(target, NoteReason.ROLE_RUNNING, group.ordinal, member.role, member.ordinal)
 
 
 def _note(target: Target, reason: NoteReason, group: int, role: str, replica: int) -> Note:
-    state = reason.removeprefix("Role")
     where = f"Role {role}/{role_id(role, replica)} in ServingGroup {group_name(target.name, group)}"
-    return Note(reason, f"{where} is now {state}")
+    return Note(reason, f"{where} is now {reason.removeprefix('Role')}")

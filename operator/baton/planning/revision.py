@@ -8,34 +8,39 @@ must not restart the pods of those who never heard of it.
 from __future__ import annotations
 
 from baton.api.meta import ApiModel, JsonObject
-from baton.api.serving import ModelServing, Role
 from baton.common.hashing import short_hash
+from baton.planning.model import Desired
 
 _NOT_PART = {"replicas", "max_unavailable", "partition"}
 
 
-def revision_of(serving: ModelServing) -> str:
+def revision_of(desired: Desired) -> str:
     """Return the hash of the whole ServingGroup template."""
-    template = serving.spec.template
-    return short_hash({"engine": _written(template.engine), "roles": [_fingerprint(role) for role in template.roles]})
+    engine = desired.serving.spec.template.engine
+    return short_hash({"engine": _written(engine), "roles": _fingerprints(desired)})
 
 
-def role_hashes(serving: ModelServing) -> dict[str, str]:
+def role_hashes(desired: Desired) -> dict[str, str]:
     """Return the hash of each role's template by role name.
 
     A typed role's launch names the parallel sizes of the other roles, so those are part of its hash.
     """
-    template = serving.spec.template
+    template = desired.serving.spec.template
     sizes = [_written(role.engine.parallel) for role in template.roles if role.engine and role.engine.parallel]
     typed = {"engine": _written(template.engine), "sizes": sizes}
     return {
-        role.name: short_hash({"role": _fingerprint(role)} | (typed if template.engine or role.engine else {}))
-        for role in template.roles
+        role.name: short_hash({"role": fingerprint} | (typed if template.engine or role.engine else {}))
+        for role, fingerprint in zip(template.roles, _fingerprints(desired), strict=True)
     }
 
 
-def _fingerprint(role: Role) -> JsonObject:
-    return role.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_NOT_PART)
+def _fingerprints(desired: Desired) -> list[JsonObject]:
+    """Return what the user wrote of each role, with the number of its workers even where it is computed."""
+    return [
+        role.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_NOT_PART)
+        | {"workerReplicas": complete.worker_replicas}
+        for role, complete in zip(desired.serving.spec.template.roles, desired.roles, strict=True)
+    ]
 
 
 def _written(model: ApiModel | None) -> JsonObject | None:

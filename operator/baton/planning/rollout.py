@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TypeVar
 
 from baton.planning.state import Unit
 
-U = TypeVar("U", bound=Unit)
 
-
-def to_replace(staying: Sequence[U], *, protected: Collection[int], minimum: int) -> list[U]:
+def to_replace(staying: Sequence[Unit], *, protected: Collection[int], minimum: int) -> list[Unit]:
     """Return the outdated units to delete now, of those that nothing else deletes.
 
     What never started costs nothing and goes at once. Of the rest, `minimum` stay in place, where a replacement counts
@@ -25,7 +22,7 @@ def to_replace(staying: Sequence[U], *, protected: Collection[int], minimum: int
         return []
     spare = sum(unit.started and (unit.outdated or unit.running) for unit in staying) - minimum
     spare_running = sum(unit.running for unit in staying) - minimum
-    chosen: list[U] = []
+    chosen: list[Unit] = []
     for unit in sorted(outdated, key=lambda unit: (unit.running, -unit.ordinal)):
         if not unit.started:
             chosen.append(unit)

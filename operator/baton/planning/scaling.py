@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TypeVar
 
 from baton.planning.state import Unit
-
-U = TypeVar("U", bound=Unit)
 
 
 def missing_ordinals(*, present: Collection[int], wanted: int) -> list[int]:
@@ -19,7 +16,7 @@ def missing_ordinals(*, present: Collection[int], wanted: int) -> list[int]:
     return [ordinal for ordinal in range(wanted) if ordinal not in present][:room] if room else []
 
 
-def surplus(candidates: Sequence[U], *, wanted: int, partition: int = 0) -> list[U]:
+def surplus(candidates: Sequence[Unit], *, wanted: int, partition: int = 0) -> list[Unit]:
     """Return what to remove of the candidates, which come lowest ordinal first.
 
     The first `partition` positions are protected and go last; then whatever does not run goes before what runs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeVar
 
 from baton.api import labels
 from baton.api.serving import Role
@@ -13,35 +13,6 @@ from baton.planning.naming import slot_of
 from baton.planning.target import Target, replica_size
 
 _Members = dict[int, PodView]
-
-
-class Unit(Protocol):
-    """What scaling and roll-outs need of a ServingGroup or of a role replica."""
-
-    @property
-    def ordinal(self) -> int:
-        """The number in its name."""
-        ...
-
-    @property
-    def outdated(self) -> bool:
-        """Whether it is of another template than the present one."""
-        ...
-
-    @property
-    def running(self) -> bool:
-        """Whether all of it is there and ready."""
-        ...
-
-    @property
-    def started(self) -> bool:
-        """Whether it got so far that it may have served."""
-        ...
-
-    @property
-    def cost(self) -> int:
-        """Sum of its pods' deletion costs."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +86,10 @@ class Group:
         return _most_common_revision(self.pods)
 
 
+Unit = TypeVar("Unit", Group, RoleReplica)
+"""What is scaled and rolled out: ServingGroups, or the replicas of a role."""
+
+
 def arrange(target: Target, pods: Iterable[PodView]) -> dict[int, Group]:
     """Arrange the pods that this ModelServing owns, by ordinal; others are left alone, whatever their labels say."""
     owner = target.serving.metadata.uid
@@ -136,38 +111,47 @@ def _group(target: Target, ordinal: int, found: Mapping[str, dict[int, _Members]
         for role, replicas in sorted(found.items())
     }
     expected = tuple(target.roles.values())
-    if any(role.name not in roles and role.replicas for role in expected) and not (target.by_role or is_protected):
-        pods = (pod for replicas in roles.values() for replica in replicas.values() for pod in replica.pods)
-        if _most_common_revision(pods) != target.revision:
-            expected = tuple(role for role in expected if role.name in roles)
+    if not (target.by_role or is_protected):
+        expected = _without_newer(target, expected, roles)
+    replicas = [replica for replicas in roles.values() for replica in replicas.values()]
     return Group(
         ordinal=ordinal,
         roles=roles,
         expected=expected,
-        outdated=len(expected) < len(target.roles)
-        or any(replica.outdated for replicas in roles.values() for replica in replicas.values()),
-        running=all(_is_running(roles.get(role.name, {}), role) for role in expected),
+        outdated=len(expected) < len(target.roles) or any(replica.outdated for replica in replicas),
+        running=all(len(roles.get(role.name, ())) == role.replicas for role in expected)
+        and all(replica.running for replica in replicas),
     )
 
 
-def _is_running(replicas: Mapping[int, RoleReplica], role: Role) -> bool:
-    """Whether just the replicas asked for exist and run; surplus or leaving ones spoil it."""
-    return len(replicas) == role.replicas and all(replica.running for replica in replicas.values())
+def _without_newer(
+    target: Target, expected: tuple[Role, ...], roles: Mapping[str, Mapping[int, RoleReplica]]
+) -> tuple[Role, ...]:
+    """Leave out roles that a group of an older revision does not have; its replacement will."""
+    present = tuple(role for role in expected if role.name in roles or not role.replicas)
+    if len(present) == len(expected):
+        return expected
+    pods = (pod for replicas in roles.values() for replica in replicas.values() for pod in replica.pods)
+    return expected if _most_common_revision(pods) == target.revision else present
 
 
 def _replica(target: Target, role: str, ordinal: int, members: _Members) -> RoleReplica:
     spec = target.roles.get(role)
     role_hash = target.hashes.get(role)
-    outdated = spec is None or any(pod.labels.get(labels.ROLE_TEMPLATE_HASH) != role_hash for pod in members.values())
+    outdated = spec is None
+    ready = True
+    for pod in members.values():
+        outdated = outdated or pod.labels.get(labels.ROLE_TEMPLATE_HASH) != role_hash
+        ready = ready and pod.ready and not pod.deleting
     size = max(members) + 1 if spec is None or outdated else replica_size(spec)
     complete = len(members) == size
     return RoleReplica(
         role=role,
         ordinal=ordinal,
-        members=members if len(members) == 1 else dict(sorted(members.items())),
+        members=dict(sorted(members.items())) if len(members) > 1 else members,
         outdated=outdated,
         complete=complete,
-        running=complete and all(pod.ready and not pod.deleting for pod in members.values()),
+        running=complete and ready,
     )
 
 

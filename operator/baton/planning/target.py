@@ -46,8 +46,8 @@ def target_of(desired: Desired) -> Target:
     return Target(
         serving=serving,
         roles={role.name: role for role in desired.roles},
-        hashes=role_hashes(serving),
-        revision=revision_of(serving),
+        hashes=role_hashes(desired),
+        revision=revision_of(desired),
         by_role=by_role,
         max_unavailable=_at_least_one(limits.max_unavailable, total=serving.spec.replicas),
         partition=0 if by_role else resolve(limits.partition, total=serving.spec.replicas, round_up=True),

@@ -144,7 +144,7 @@ def _policy(route: ModelRoute, own: TrafficPolicy | None) -> tuple[float | None,
 def _from_server(route: ModelRoute, server: ModelServer, *, path: str) -> BackendConfig:
     spec = server.spec
     selector = spec.workload_selector
-    if selector is None or not selector.match_labels:
+    if not selector.match_labels:
         raise UnresolvedError(
             path, f"ModelServer {server.metadata.name!r} selects no pods; set workloadSelector.matchLabels"
         )

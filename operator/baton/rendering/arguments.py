@@ -1,0 +1,122 @@
+"""The command line of a rank: typed fields as vllm flags in a stable order, then the user's own flags.
+
+A flag is kept by its positive name: True is `--name`, False is `--no-name`, None is no flag at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from baton.api.meta import JsonObject
+from baton.rendering.plan import RolePlan
+
+OWNED: Final[Mapping[str, str]] = {
+    "host": "remove it, the probes and the router need every address",
+    "port": "set ports.api",
+    "data-parallel-size": "set parallel.data",
+    "data-parallel-size-local": "set parallel.dataLocal",
+    "data-parallel-rank": "remove it, ranks are counted per pod",
+    "data-parallel-start-rank": "remove it, ranks are counted per pod",
+    "data-parallel-address": "remove it, it is the address of the entry pod",
+    "data-parallel-rpc-port": "set ports.dataParallelRpc",
+    "tensor-parallel-size": "set parallel.tensor",
+    "pipeline-parallel-size": "set parallel.pipeline",
+    "served-model-name": "set model.servedName",
+    "kv-transfer-config": "set kvTransfer and kvTransferExtraConfig",
+}
+"""Flags that users cannot set, because ports, ranks and both sides of the KV transfer hang on them, and the cure."""
+
+TYPED: Final[Mapping[str, str]] = {
+    "seed": "seed",
+    "max-model-len": "max_model_len",
+    "max-num-batched-tokens": "max_num_batched_tokens",
+    "max-num-seqs": "max_num_seqs",
+    "async-scheduling": "async_scheduling",
+    "block-size": "block_size",
+    "enable-prefix-caching": "prefix_caching",
+    "tokenizer-mode": "tokenizer_mode",
+    "tool-call-parser": "tool_call_parser",
+    "reasoning-parser": "reasoning_parser",
+    "gpu-memory-utilization": "gpu_memory_utilization",
+    "quantization": "quantization",
+    "model-loader-extra-config": "model_loader_extra_config",
+    "speculative-config": "speculative_config",
+    "compilation-config": "compilation_config",
+    "additional-config": "additional_config",
+}
+"""Flags that carry the value of a field of the engine."""
+
+
+def flags_of(plan: RolePlan) -> JsonObject:
+    """Return all flags but --kv-transfer-config by name, in order; the user's win."""
+    flags = computed_flags(plan)
+    own = canonical_flags(plan.engine.flags or {})
+    flags.update((name, own[name]) for name in sorted(own))
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def computed_flags(plan: RolePlan) -> JsonObject:
+    """Return the flags that follow from the typed fields."""
+    engine, sizes = plan.engine, plan.sizes
+    flags: JsonObject = {"host": "0.0.0.0", "port": "$(port)"}
+    if sizes.data > 1:
+        flags |= {
+            "data-parallel-size": sizes.data,
+            "data-parallel-rank": "$(rank)",
+            "data-parallel-address": "$(data_parallel_address)",
+            "data-parallel-rpc-port": plan.rpc_port,
+        }
+    hybrid = engine.hybrid_kv_cache_manager
+    flags |= {
+        "tensor-parallel-size": sizes.tensor,
+        "pipeline-parallel-size": sizes.pipeline if sizes.pipeline > 1 else None,
+        "enable-expert-parallel": _bare(engine.parallel is not None and engine.parallel.expert),
+        "served-model-name": plan.served_name,
+        "trust-remote-code": _bare(engine.trust_remote_code),
+        "enforce-eager": _bare(engine.enforce_eager),
+        "disable-hybrid-kv-cache-manager": None if hybrid is None else not hybrid,
+        "enable-auto-tool-choice": _bare(engine.tool_call_parser),
+    }
+    flags |= {name: getattr(engine, field) for name, field in TYPED.items()}
+    flags["shutdown-timeout"] = plan.drain_seconds
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def canonical_flags(flags: JsonObject) -> JsonObject:
+    """Return the flags by positive name: dashes for underscores, `no-x: true` as `x: false`."""
+    canonical: JsonObject = {}
+    for written, value in flags.items():
+        name = written.replace("_", "-").lstrip("-")
+        if name.startswith("no-") and (value is None or isinstance(value, bool)):
+            canonical[name.removeprefix("no-")] = None if value is None else not value
+        else:
+            canonical[name] = value
+    return canonical
+
+
+def words_of(name: str, value: Any) -> tuple[str, ...]:
+    """Return the command line words of one flag."""
+    match value:
+        case True:
+            return (f"--{name}",)
+        case False:
+            return (f"--no-{name}",)
+        case list() if not any(isinstance(item, dict | list) for item in value):
+            return (f"--{name}", *(_text(item) for item in value))
+        case _:
+            return (f"--{name}", _text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return JSON with sorted keys: the API server does not keep their order, and a launch is named by its text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json_text(value)
+
+
+def _bare(wanted: object) -> bool | None:
+    return True if wanted else None

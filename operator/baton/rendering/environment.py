@@ -1,0 +1,84 @@
+"""The environment of a rank: one table of defaults by accelerator and phase, then what the user set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from baton.api.endpoints import Phase
+from baton.api.engine import AcceleratorType, KVConnector
+from baton.rendering.plan import RolePlan
+
+_ASCEND = frozenset({AcceleratorType.A2, AcceleratorType.A3})
+_A3 = frozenset({AcceleratorType.A3})
+_PHASES = frozenset(Phase)
+_PAIRED = frozenset({Phase.PREFILL, Phase.DECODE})
+_PREFILL = frozenset({Phase.PREFILL})
+_AGGREGATED = frozenset({Phase.AGGREGATED})
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """A variable with its value where it applies; of several for one name the first that applies counts."""
+
+    name: str
+    value: str
+    accelerators: frozenset[AcceleratorType] = _ASCEND
+    phases: frozenset[Phase] = _PHASES
+
+
+DEFAULTS: Final = (
+    Default("VLLM_RPC_TIMEOUT", "3600000", phases=_PAIRED),
+    Default("VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS", "30000", phases=_PAIRED),
+    Default("HCCL_EXEC_TIMEOUT", "204", phases=_PAIRED),
+    Default("HCCL_CONNECT_TIMEOUT", "120", accelerators=_A3, phases=_PREFILL),
+    Default("HCCL_CONNECT_TIMEOUT", "1200", phases=_PAIRED),
+    Default("OMP_PROC_BIND", "false"),
+    Default("OMP_NUM_THREADS", "10"),
+    Default("PYTORCH_NPU_ALLOC_CONF", "expandable_segments:True"),
+    Default("HCCL_BUFFSIZE", "2560", accelerators=_A3, phases=_PREFILL),
+    Default("HCCL_BUFFSIZE", "1024"),
+    Default("TASK_QUEUE_ENABLE", "1"),
+    Default("VLLM_ASCEND_ENABLE_FLASHCOMM1", "1", accelerators=_A3, phases=_PREFILL),
+    Default("VLLM_ASCEND_ENABLE_FLASHCOMM1", "1", phases=_AGGREGATED),
+    Default("HCCL_OP_EXPANSION_MODE", "AIV"),
+    Default("LD_PRELOAD", "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2:$(LD_PRELOAD)"),
+)
+"""Values of vLLM-Ascend's DeepSeek-V4-Flash tutorial."""
+
+FROM_POD: Final = frozenset({"POD_IP", "GROUP_NAME", "GROUP_SIZE", "ROLE_ID", "WORKER_INDEX", "ENTRY_ADDRESS"})
+"""Variables of the pod that the launch depends on."""
+
+
+def environment_of(plan: RolePlan) -> dict[str, str]:
+    """Return the variables of a rank in a stable order; the user's win."""
+    own = plan.engine.env or {}
+    computed = computed_environment(plan)
+    return {**computed, **{name: own[name] for name in sorted(own)}}
+
+
+def computed_environment(plan: RolePlan) -> dict[str, str]:
+    """Return the variables that Baton sets by itself."""
+    variables: dict[str, str] = {}
+    if plan.kv is not None or plan.nodes > 1:
+        variables |= dict.fromkeys(plan.facts.address_variables, "$(POD_IP)")
+        variables |= dict.fromkeys(plan.facts.interface_variables, plan.interface or "$(interface)")
+    for default in DEFAULTS:
+        if plan.accelerator in default.accelerators and plan.phase in default.phases:
+            variables.setdefault(default.name, default.value)
+    variables["VLLM_ENGINE_READY_TIMEOUT_S"] = str(plan.startup_seconds)
+    variables |= _transfer_variables(plan)
+    variables[plan.facts.visible_devices] = "$(devices)"
+    return variables
+
+
+def _transfer_variables(plan: RolePlan) -> dict[str, str]:
+    if plan.kv is None:
+        return {}
+    timeout = str(plan.kv.timeout_seconds)
+    # Which of the two a connector reads depends on its version.
+    variables = {"VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT": timeout, "VLLM_NIXL_ABORT_REQUEST_TIMEOUT": timeout}
+    if plan.kv.connector is KVConnector.NIXL:
+        variables["VLLM_NIXL_SIDE_CHANNEL_HOST"] = "$(POD_IP)"
+        variables["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(plan.kv.port)
+    return variables

@@ -1,0 +1,98 @@
+"""Every engine process a ModelServing starts, one by one: for people, for machines and for comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from baton.api.meta import JsonObject
+from baton.api.serving import ModelServing
+from baton.rendering.arguments import json_text
+from baton.rendering.expansion import expand
+from baton.rendering.launch import Launch, launch_of
+from baton.rendering.plan import RolePlan
+from baton.rendering.references import substitute
+from baton.rendering.resolve import resolve
+from baton.rendering.templates import Templates
+
+
+@dataclass(frozen=True, slots=True)
+class RankLaunch:
+    """One process. What only the pod knows, such as its address, stands as `$(POD_IP)` in `env` and `argv`.
+
+    `devices` are counted from 0 inside the pod.
+    """
+
+    serving_group: str
+    role: str
+    role_id: str
+    worker_index: int
+    rank: int
+    port: int
+    devices: tuple[int, ...]
+    env: dict[str, str]
+    argv: tuple[str, ...]
+    kv_transfer_config: JsonObject | None
+
+    def document(self) -> JsonObject:
+        """Return the JSON form."""
+        return {
+            "servingGroup": self.serving_group,
+            "role": self.role,
+            "roleId": self.role_id,
+            "workerIndex": self.worker_index,
+            "rank": self.rank,
+            "port": self.port,
+            "devices": list(self.devices),
+            "env": self.env,
+            "argv": list(self.argv),
+            "kvTransferConfig": self.kv_transfer_config,
+        }
+
+
+def launches(serving: ModelServing) -> tuple[RankLaunch, ...]:
+    """Return every rank of the typed roles by ServingGroup, role, replica and rank; nothing when there are errors."""
+    if expand(serving).has_errors:
+        return ()
+    templates = Templates()
+    launched = [(role.plan, role.role.replicas, launch_of(role.plan, templates)) for role in resolve(serving)]
+    return tuple(
+        rank
+        for group in range(serving.spec.replicas)
+        for plan, replicas, launch in launched
+        for replica in range(replicas)
+        for rank in _ranks(plan, launch, group=group, replica=replica, namespace=serving.metadata.namespace)
+    )
+
+
+def _ranks(plan: RolePlan, launch: Launch, *, group: int, replica: int, namespace: str) -> Iterator[RankLaunch]:
+    serving_group, role_id = f"{plan.serving}-{group}", f"{plan.role}-{replica}"
+    entry_address = f"{serving_group}-{role_id}-0.{namespace}"
+    for rank in range(plan.sizes.data):
+        worker_index, local = divmod(rank, plan.ranks_per_node)
+        devices = plan.rank_devices[local]
+        values = {
+            "GROUP_NAME": serving_group,
+            "ROLE_ID": role_id,
+            "WORKER_INDEX": str(worker_index),
+            "ENTRY_ADDRESS": entry_address,
+            "engine_id": f"{serving_group}-{role_id}",
+            "data_parallel_address": entry_address if worker_index else "$(POD_IP)",
+            "rank": str(rank),
+            "port": str(plan.api_port + local),
+            "devices": ",".join(map(str, devices)),
+        }
+        config = launch.kv_transfer_config
+        yield RankLaunch(
+            serving_group=serving_group,
+            role=plan.role,
+            role_id=role_id,
+            worker_index=worker_index,
+            rank=rank,
+            port=plan.api_port + local,
+            devices=devices,
+            env={name: substitute(value, values) for name, value in launch.environment.items()},
+            argv=tuple(substitute(word, values) for words in launch.command for word in words),
+            kv_transfer_config=None if config is None else json.loads(substitute(json_text(config), values)),
+        )

@@ -1,0 +1,165 @@
+"""Rules on the escape hatches: flags, env and the user's own pod templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from baton.api.problems import Severity
+from baton.api.serving import PodTemplate
+from baton.rendering.arguments import OWNED, canonical_flags, computed_flags
+from baton.rendering.environment import FROM_POD, environment_of
+from baton.rendering.overlay import CONTAINER, is_well_formed
+from baton.rendering.resolve import TypedRole
+from baton.rendering.rules.rule import Finding, Group, Rule, found
+
+_FLAG: Final = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _owned_flag(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        for name in canonical_flags(role.plan.engine.flags or {}):
+            if name in OWNED:
+                yield found(role.path("flags"), name=name, cure=OWNED[name])
+
+
+def _bad_flag(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        for written in role.plan.engine.flags or {}:
+            if not _FLAG.fullmatch(written.replace("_", "-")):
+                yield found(role.path("flags"), name=written)
+
+
+def _doubled_flag(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        computed = computed_flags(role.plan)
+        for name in canonical_flags(role.plan.engine.flags or {}):
+            if name in computed and name not in OWNED:
+                yield found(role.path("flags"), name=name)
+
+
+def _owned_variable(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        for name in role.plan.engine.env or {}:
+            if name in FROM_POD or name == role.plan.facts.visible_devices:
+                yield found(role.path("env"), name=name)
+
+
+def _bad_variable(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        for name in role.plan.engine.env or {}:
+            if not _VARIABLE.fullmatch(name):
+                yield found(role.path("env"), name=name)
+
+
+def _network_variable(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        facts = role.plan.facts
+        for name in role.plan.engine.env or {}:
+            if name in {*facts.address_variables, *facts.interface_variables}:
+                yield found(role.path("env"), name=name)
+
+
+def _not_text(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        engine = role.plan.engine
+        for field, value in engine.document().items():
+            if "\0" in _all_text(value):
+                yield found(role.path(field))
+
+
+def _all_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "".join(f"{key}{_all_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "".join(map(_all_text, value))
+    return str(value)
+
+
+def _templates(group: Group) -> Iterator[tuple[TypedRole, str, PodTemplate]]:
+    for role in group.typed:
+        path = f"spec.template.roles[{role.index}]"
+        if role.role.entry_template is not None:
+            yield role, f"{path}.entryTemplate", role.role.entry_template
+        if role.role.worker_template is not None:
+            yield role, f"{path}.workerTemplate", role.role.worker_template
+
+
+def _bad_template(group: Group) -> Iterator[Finding]:
+    for _, path, template in _templates(group):
+        if not is_well_formed(template.spec):
+            yield found(f"{path}.spec")
+
+
+def _lost_variable(group: Group) -> Iterator[Finding]:
+    for role, path, template in _templates(group):
+        if not is_well_formed(template.spec):
+            continue
+        launched = environment_of(role.plan)
+        for container in template.spec.get("containers") or []:
+            names = {item["name"] for item in container.get("env") or []} if container["name"] == CONTAINER else set()
+            for name in sorted(names & {*launched, *FROM_POD}):
+                yield found(f"{path}.spec.containers", name=name)
+
+
+def _contradiction(group: Group) -> Iterator[Finding]:
+    for role, path, template in _templates(group):
+        for field, (planned, cure) in {
+            "hostNetwork": (role.plan.host_network, "network.hostNetwork"),
+            "terminationGracePeriodSeconds": (role.plan.termination_seconds, "terminationGracePeriodSeconds"),
+        }.items():
+            if template.spec.get(field, planned) != planned:
+                yield found(f"{path}.spec.{field}", field=field, planned=planned, cure=cure)
+
+
+RULES: Final = (
+    Rule("flag-computed", _owned_flag, "--{name} is computed", "{cure}"),
+    Rule("flag-name", _bad_flag, "{name!r} is no flag", "write its name without dashes in front, and the value apart"),
+    Rule(
+        "flag-override",
+        _doubled_flag,
+        "--{name} wins over what the typed fields say",
+        "use the typed field alone if this is not meant",
+        Severity.WARNING,
+    ),
+    Rule(
+        "variable-computed",
+        _owned_variable,
+        "{name} is set for each pod or rank",
+        "remove it from env",
+    ),
+    Rule(
+        "variable-name",
+        _bad_variable,
+        "{name!r} is no name of an environment variable",
+        "use letters, digits and underscores",
+    ),
+    Rule(
+        "variable-network",
+        _network_variable,
+        "{name} wins over the address or interface that Baton finds, for all pods alike",
+        "use network.interface, or remove it",
+        Severity.WARNING,
+    ),
+    Rule("text", _not_text, "there is a zero character in the text", "remove it"),
+    Rule(
+        "template",
+        _bad_template,
+        "containers, initContainers, volumes, env, ports and volumeMounts are lists of objects with their names",
+        "correct the template, or remove it: it is optional with a typed engine",
+    ),
+    Rule(
+        "template-variable",
+        _lost_variable,
+        "the launch script sets {name} itself, so the template's value has no effect",
+        "set it in env of the engine",
+    ),
+    Rule(
+        "template-contradiction",
+        _contradiction,
+        "the launch depends on {field}, which the engine has as {planned}",
+        "set {cure} of the engine and remove it here",
+    ),
+)

@@ -1,0 +1,82 @@
+"""Gives each request of a listener to what answers it, and answers the small ones: probes, model list, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from baton.router.errors import JSON, ApiError, render_error
+from baton.router.paths import Action, resolve
+from baton.router.record import RequestRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from baton.router.directory import Directory
+    from baton.router.handler import Handler
+    from baton.router.wire.client_response import ClientResponse
+    from baton.router.wire.messages import Refusal, Request
+
+
+class Readiness(Protocol):
+    """Who knows whether the router wants new requests."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it does."""
+
+
+class RouterApplication:
+    """What a listener serves: the paths of its table."""
+
+    def __init__(
+        self, handler: Handler, directory: Directory, readiness: Readiness, *, paths: Mapping[str, Action]
+    ) -> None:
+        self._handler = handler
+        self._directory = directory
+        self._readiness = readiness
+        self._paths = paths
+
+    async def serve(self, request: Request, response: ClientResponse) -> None:
+        """Answer a request."""
+        action = resolve(request.method, request.path, paths=self._paths)
+        match action:
+            case ApiError():
+                self._answer_error(action, response, method=request.method, path=request.path)
+            case Action.GENERATE | Action.FORWARD:
+                await self._handler.handle(request, response, is_generation=action is Action.GENERATE)
+            case Action.MODELS:
+                response.send(200, [JSON], _model_list(self._directory.models()))
+            case Action.HEALTH:
+                response.send(200, [JSON], b'{"message":"ok"}')
+            case Action.READY:
+                self._answer_readiness(response)
+            case Action.METRICS:
+                response.send(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], generate_latest())
+
+    def refuse(self, refusal: Refusal, response: ClientResponse) -> None:
+        """Answer a client whose request could not be read."""
+        code = HTTPStatus(refusal.status).phrase.lower().replace(" ", "_")
+        self._answer_error(ApiError(refusal.status, code, refusal.message), response, method="-", path="-")
+
+    def _answer_error(self, error: ApiError, response: ClientResponse, *, method: str, path: str) -> None:
+        now = asyncio.get_running_loop().time()
+        response.send(error.status, [JSON, *error.headers], render_error(error))
+        record = RequestRecord(method, path, now, status=error.status, reason=error.code, error=error.message)
+        record.sent = response.sent
+        record.close(now)
+
+    def _answer_readiness(self, response: ClientResponse) -> None:
+        if self._readiness.is_ready:
+            response.send(200, [JSON], b'{"message":"router is ready"}')
+        else:
+            response.send(503, [JSON], b'{"message":"router is not ready"}')
+
+
+def _model_list(names: list[str]) -> bytes:
+    models = [{"id": name, "object": "model", "created": 0, "owned_by": "baton"} for name in names]
+    return orjson.dumps({"object": "list", "data": models})

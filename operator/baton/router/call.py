@@ -1,0 +1,121 @@
+"""One client's request as connectors see it, and the two ways to ask an engine: for a whole answer, or into a sink.
+
+Decides no order of calls (connectors do) and no retries (the handler does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from baton.api.traffic import Protocol
+from baton.router.wire.exchange import exchange
+from baton.router.wire.failures import ExchangeError, FailureKind
+from baton.router.wire.messages import HOP_BY_HOP, AnswerHead, end_to_end, render_headers
+from baton.router.wire.pool import Address
+
+if TYPE_CHECKING:
+    from baton.router.client_body import ClientBody
+    from baton.router.data_path_settings import DataPathSettings
+    from baton.router.wire.messages import Request
+    from baton.router.wire.pool import ConnectionPool
+    from baton.router.wire.upstream_connection import Sink, Source
+    from baton.routing.types import Endpoint
+
+# Written anew for each engine; and engines are not to compress what the router has to read.
+_HIDDEN = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding", b"x-request-id"}
+
+
+class UpstreamError(Exception):
+    """A call of an engine that brought no usable answer. The message is a sentence that names the endpoint."""
+
+    def __init__(self, endpoint: Endpoint, kind: FailureKind, message: str) -> None:
+        super().__init__(f"{endpoint.phase.value} endpoint {endpoint.name} {message}")
+        self.endpoint = endpoint
+        self.kind = kind
+
+
+class Answer:
+    """A sink that keeps a whole answer: `head` and, once it has ended, `body`."""
+
+    def __init__(self, limit: int) -> None:
+        self.head = AnswerHead(0, [])
+        self.body = b""
+        self._limit = limit
+        self._size = 0
+        self._pieces: list[bytes] = []
+
+    def on_start(self, source: Source) -> None:
+        """Begin; nothing here is slow, so the source is never paused."""
+
+    def on_head(self, head: AnswerHead) -> None:
+        """Keep the head."""
+        self.head = head
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece."""
+        self._size += len(data)
+        if self._size > self._limit:
+            raise ExchangeError(FailureKind.TOO_LARGE, f"answered with more than {self._limit} bytes")
+        self._pieces.append(data)
+
+    def on_end(self) -> None:
+        """Put the pieces together."""
+        self.body = b"".join(self._pieces)
+
+
+class Call:
+    """A client's request on its way. `deadline`, by the loop's clock, is for the first byte that the client gets.
+
+    Every call of an engine carries the client's end-to-end headers and the same X-Request-Id.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        body: ClientBody,
+        *,
+        model: str | None,
+        request_id: str,
+        deadline: float,
+        pool: ConnectionPool,
+        settings: DataPathSettings,
+    ) -> None:
+        """Take the request; `model` is the name the engines know, None for the client's own."""
+        self.body = body
+        self.model = model
+        self.deadline = deadline
+        self.settings = settings
+        self._pool = pool
+        self._first_line = b"POST %b HTTP/1.1\r\n" % request.target
+        headers = end_to_end(request.headers, hidden=_HIDDEN)
+        headers.append((b"x-request-id", request_id.encode()))
+        self._headers = render_headers(headers)
+
+    async def fetch(self, endpoint: Endpoint, body: bytes) -> Answer:
+        """Return an engine's whole answer, its status below 500. Raises UpstreamError."""
+        answer = Answer(self.settings.max_answer_bytes)
+        await self._exchange(endpoint, body, answer, deadline=self.deadline)
+        return answer
+
+    async def stream(self, endpoint: Endpoint, body: bytes, sink: Sink, *, within: float | None = None) -> None:
+        """Put an engine's answer, its status below 500, into the sink. Raises UpstreamError.
+
+        `within` limits the time to the first byte further, to so many seconds from now.
+        """
+        deadline = self.deadline
+        if within is not None:
+            deadline = min(deadline, asyncio.get_running_loop().time() + within)
+        await self._exchange(endpoint, body, sink, deadline=deadline)
+
+    async def _exchange(self, endpoint: Endpoint, body: bytes, sink: Sink, *, deadline: float) -> None:
+        host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+        framing = f"host: {host}:{endpoint.port}\r\ncontent-length: {len(body)}\r\n".encode()
+        head = b"%b%b%b\r\n" % (self._first_line, framing, self._headers)
+        address = Address(endpoint.address, endpoint.port, endpoint.protocol is Protocol.HTTPS)
+        try:
+            await exchange(
+                self._pool, address, (head, body), sink, deadline=deadline, stall_time=self.settings.stall_time
+            )
+        except ExchangeError as error:
+            raise UpstreamError(endpoint, error.kind, str(error)) from None

@@ -1,0 +1,82 @@
+"""The JSON body of a client, and the bodies for engines that are made from it. Sends nothing.
+
+What the client wrote reaches decode byte for byte wherever possible: parsing and writing again would lose large
+numbers. Parameters of the KV transfer are the router's to give, so a client's own are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from baton.router.errors import ApiError
+
+TRANSFER_PARAMETERS = "kv_transfer_params"
+_TRANSFER_FIELD = b',"%b":' % TRANSFER_PARAMETERS.encode()
+
+# They would end prefill for another reason than its length, upon which the engine keeps no KV; what prefill
+# generates is thrown away in any case.
+_NOT_FOR_PREFILL = frozenset({"stream_options", "stop", "stop_token_ids", "best_of", "min_tokens", TRANSFER_PARAMETERS})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientBody:
+    """A parsed body with its `model`, beside the bytes it was parsed from."""
+
+    raw: bytes
+    fields: dict[str, Any]
+    model: str
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the client asked for a stream."""
+        return self.fields.get("stream") is True
+
+
+def parse_body(raw: bytes) -> ClientBody | ApiError:
+    """Parse a request's body, or say what is wrong with it."""
+    try:
+        fields = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        return _refused(f"The body is not valid JSON: {error}.")
+    if not isinstance(fields, dict):
+        return _refused("The body must be a JSON object.")
+    model = fields.get("model")
+    if model is None:
+        return _refused("The field 'model' is required.", param="model")
+    if not isinstance(model, str) or not model:
+        return _refused("The field 'model' must be a string that is not empty.", param="model")
+    return ClientBody(raw, fields, model)
+
+
+def whole(body: ClientBody, *, model: str | None) -> bytes:
+    """Return the body for an engine that generates the answer: with another model name, if one is given."""
+    if TRANSFER_PARAMETERS not in body.fields and model in {None, body.model}:
+        return body.raw
+    fields = {key: value for key, value in body.fields.items() if key != TRANSFER_PARAMETERS}
+    return orjson.dumps(fields | {"model": model or body.model})
+
+
+def for_prefill(body: ClientBody, *, model: str | None, additions: dict[str, Any]) -> bytes:
+    """Return the body that makes an engine read the prompt, generate one token and no more, and not stream."""
+    fields = {key: value for key, value in body.fields.items() if key not in _NOT_FOR_PREFILL}
+    fields |= {"model": model or body.model, "stream": False, "max_tokens": 1}
+    if "max_completion_tokens" in fields:
+        fields["max_completion_tokens"] = 1
+    if "n" in fields:
+        fields["n"] = 1
+    return orjson.dumps(fields | additions)
+
+
+def for_decode(body: ClientBody, *, model: str | None, transfer_parameters: bytes) -> bytes:
+    """Return the body with the parameters (a JSON value) that prefill answered with."""
+    base = whole(body, model=model)
+    # The last brace closes the object, and there is a field before it: the model.
+    end = base.rindex(b"}")
+    return b"".join((memoryview(base)[:end], _TRANSFER_FIELD, transfer_parameters, b"}"))
+
+
+def _refused(message: str, *, param: str | None = None) -> ApiError:
+    return ApiError(400, "invalid_request", message, param=param)

@@ -1,0 +1,82 @@
+"""Prefill first; decode then pulls the KV from it by the parameters in prefill's answer (Mooncake, NIXL).
+
+Not for connectors whose prefill pushes, layer by layer, into a decode that was asked first.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from baton.router.call import UpstreamError
+from baton.router.client_body import TRANSFER_PARAMETERS, for_decode, for_prefill
+from baton.router.connectors.prefill import ask_prefill
+from baton.router.errors import ApiError
+from baton.router.wire.failures import FailureKind
+
+if TYPE_CHECKING:
+    from baton.router.call import Answer, Call
+    from baton.router.client_body import ClientBody
+    from baton.router.wire.upstream_connection import Sink
+    from baton.routing.types import Choice, Endpoint
+
+_ADDITIONS: dict[str, Any] = {
+    # The first token must not end the generation: then the engine would keep no KV.
+    "min_tokens": 1,
+    TRANSFER_PARAMETERS: {
+        "do_remote_decode": True,
+        "do_remote_prefill": False,
+        "remote_engine_id": None,
+        "remote_block_ids": None,
+        "remote_host": None,
+        "remote_port": None,
+    },
+}
+
+
+class PullConnector:
+    """Hands over by `kv_transfer_params`, passed on as they are.
+
+    They are good for one decode call: once it has reached an engine, prefill may have given the KV's memory away. So
+    every try begins with prefill.
+    """
+
+    def refusal(self, body: ClientBody) -> ApiError | None:
+        """Refuse requests for several generations: one prefill's KV can be pulled once."""
+        for field in ("n", "best_of"):
+            count = body.fields.get(field)
+            if isinstance(count, int) and count > 1:
+                return _refused(field, f"must be 1, not {count}")
+        prompt = body.fields.get("prompt")
+        if isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int):
+            return _refused("prompt", f"must be one prompt, not a list of {len(prompt)}")
+        return None
+
+    async def serve(self, call: Call, choice: Choice, sink: Sink) -> None:
+        """Ask prefill, then decode with what prefill said."""
+        body = for_prefill(call.body, model=call.model, additions=_ADDITIONS)
+        answer = await ask_prefill(call, choice, body, sink)
+        if answer is None:
+            return
+        parameters = _transfer_parameters(answer, choice.prefill or choice.decode)
+        within = call.settings.hand_over_time if call.body.is_streamed else None
+        body = for_decode(call.body, model=call.model, transfer_parameters=parameters)
+        await call.stream(choice.decode, body, sink, within=within)
+
+
+def _transfer_parameters(answer: Answer, prefill: Endpoint) -> bytes:
+    # The standard library's parser keeps numbers of any size; what is passed on must be what came.
+    try:
+        content = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        raise UpstreamError(prefill, FailureKind.MALFORMED, "answered with something other than JSON") from None
+    parameters = content.get(TRANSFER_PARAMETERS) if isinstance(content, dict) else None
+    if not isinstance(parameters, dict) or not parameters:
+        message = f"answered without {TRANSFER_PARAMETERS}; is it started with a KV connector as a producer?"
+        raise UpstreamError(prefill, FailureKind.NO_TRANSFER_PARAMETERS, message)
+    return json.dumps(parameters, separators=(",", ":")).encode()
+
+
+def _refused(field: str, demand: str) -> ApiError:
+    message = f"With prefill and decode on different engines '{field}' {demand}; send the others as further requests."
+    return ApiError(400, "unsupported_by_connector", message, param=field)

@@ -1,0 +1,55 @@
+"""Which path and method ask for what. Serves nothing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from baton.router.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Action(StrEnum):
+    """What a request asks for."""
+
+    GENERATE = "generate"
+    """A completion, by prefill and decode where the backend has both."""
+
+    FORWARD = "forward"
+    """Any other call of a model, for engines that do both."""
+
+    MODELS = "models"
+    HEALTH = "health"
+    READY = "ready"
+    METRICS = "metrics"
+
+
+_PROBES = {"/healthz": Action.HEALTH, "/readyz": Action.READY}
+_METRICS = {"/metrics": Action.METRICS}
+_MODELS = {
+    "/v1/models": Action.MODELS,
+    "/v1/chat/completions": Action.GENERATE,
+    "/v1/completions": Action.GENERATE,
+}
+_POSTED = frozenset({Action.GENERATE, Action.FORWARD})
+
+ADMIN_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _METRICS)
+PUBLIC_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _MODELS)
+PUBLIC_PATHS_WITH_METRICS: Mapping[str, Action] = MappingProxyType(_PROBES | _MODELS | _METRICS)
+
+
+def resolve(method: str, path: str, *, paths: Mapping[str, Action]) -> Action | ApiError:
+    """Return what a request asks for, or a 404 or 405. With /v1/models, any unknown path below /v1/ is forwarded."""
+    action = paths.get(path)
+    if action is None and path.startswith("/v1/") and "/v1/models" in paths:
+        action = Action.FORWARD
+    if action is None:
+        return ApiError(404, "unknown_path", f"There is no {path} here.")
+    allowed = ("POST",) if action in _POSTED else ("GET", "HEAD")
+    if method not in allowed:
+        message = f"{path} takes {' or '.join(allowed)}, not {method}."
+        return ApiError(405, "wrong_method", message, headers=((b"allow", ", ".join(allowed).encode()),))
+    return action

@@ -1,0 +1,197 @@
+"""One request's story: facts → match → choice → connector → answer, and further tries when an engine fails.
+
+Keeps no account beyond the record it is given: the handler does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from baton.router.booking import Booking
+from baton.router.call import Call, UpstreamError
+from baton.router.client_body import parse_body
+from baton.router.connectors.registry import AGGREGATED, CONNECTORS
+from baton.router.errors import JSON, ApiError, render_error
+from baton.router.relay import Relay
+from baton.router.tries import error_after, pause_before_next
+from baton.routing.types import RequestFacts
+from baton.telemetry import router_metrics
+
+if TYPE_CHECKING:
+    from baton.router.client_body import ClientBody
+    from baton.router.connectors.contract import Connector
+    from baton.router.data_path_settings import DataPathSettings
+    from baton.router.directory import Directory
+    from baton.router.record import RequestRecord
+    from baton.router.wire.client_response import ClientResponse
+    from baton.router.wire.messages import Header, Request
+    from baton.router.wire.pool import ConnectionPool
+    from baton.routing.types import Choice, Match
+
+_SHOWN_NAME = 100
+"""Characters of a client's model name or path that an error repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every request uses."""
+
+    settings: DataPathSettings
+    directory: Directory
+    pool: ConnectionPool
+
+
+class Story:
+    """One request. `tell` it, then `end` it when it has not ended by itself."""
+
+    def __init__(
+        self,
+        services: Services,
+        request: Request,
+        response: ClientResponse,
+        record: RequestRecord,
+        *,
+        is_generation: bool,
+    ) -> None:
+        """Only a completion (`is_generation`) can go through prefill and decode."""
+        self._settings = services.settings
+        self._directory = services.directory
+        self._pool = services.pool
+        self._request = request
+        self._response = response
+        self._record = record
+        self._is_generation = is_generation
+        self._relay: Relay | None = None
+
+    async def tell(self) -> ApiError | None:
+        """Have the request answered, or return why it was not."""
+        body = parse_body(self._request.body)
+        if isinstance(body, ApiError):
+            return body
+        self._record.model = body.model
+        match = self._directory.match(_facts(self._request, body))
+        if match is None:
+            message = f"The model '{body.model[:_SHOWN_NAME]}' does not exist, or no route takes this request for it."
+            return ApiError(404, "model_not_found", message, param="model")
+        self._record.match = match
+        return await self._try_until_answered(match, body)
+
+    def end(self, error: ApiError) -> None:
+        """Answer with an error, or, when an answer has been begun, break it off with it."""
+        self._record.reason = error.code
+        self._record.error = error.message
+        if self._response.is_ended:
+            return
+        if not self._response.is_started:
+            headers = [JSON, *self._own_headers(None), *error.headers]
+            self._response.send(error.status, headers, render_error(error))
+        elif self._relay is not None:
+            self._relay.break_off(error)
+
+    async def _try_until_answered(self, match: Match, body: ClientBody) -> ApiError | None:
+        call = self._call(match, body)
+        failed: set[str] = set()
+        failure: UpstreamError | None = None
+        while True:
+            choice = self._choose(match, failed)
+            if choice is None:
+                return self._unavailable(match) if failure is None else self._error(failure)
+            connector = self._connector(match, choice, body)
+            if isinstance(connector, ApiError):
+                return connector
+            failure = await self._try(call, connector, choice, match)
+            if failure is None:
+                return None
+            failed.add(failure.endpoint.name)
+            pause = pause_before_next(
+                match.backend.retry,
+                tried=self._record.attempts,
+                now=asyncio.get_running_loop().time(),
+                deadline=call.deadline,
+            )
+            if pause is None or self._response.is_started:
+                return self._error(failure)
+            await asyncio.sleep(pause)
+
+    async def _try(self, call: Call, connector: Connector, choice: Choice, match: Match) -> UpstreamError | None:
+        record = self._record
+        record.choice = choice
+        record.attempts += 1
+        booking = Booking(self._directory, choice, body_bytes=len(self._request.body))
+        relay = self._relay = Relay(
+            self._response,
+            headers=self._own_headers(choice),
+            keep_bytes=self._settings.max_answer_bytes,
+            ends_with_done=self._is_generation,
+            on_first_byte=lambda: self._notice_first_byte(booking),
+        )
+        try:
+            await connector.serve(call, choice, relay)
+        except UpstreamError as failure:
+            router_metrics.upstream_errors(match.backend.name, failure.endpoint.phase.value, failure.kind.value).inc()
+            router_metrics.tries(match.backend.name, "failed").inc()
+            return failure
+        finally:
+            booking.release()
+        router_metrics.tries(match.backend.name, "ok").inc()
+        record.prompt_tokens, record.completion_tokens = relay.token_counts()
+        if self._response.status >= 400:
+            record.reason = "engine_refused"
+        return None
+
+    def _notice_first_byte(self, booking: Booking) -> None:
+        booking.release_prefill()
+        self._record.first_byte = asyncio.get_running_loop().time()
+
+    def _call(self, match: Match, body: ClientBody) -> Call:
+        settings = self._settings
+        limit = match.backend.timeout or (settings.first_byte_time if body.is_streamed else settings.answer_time)
+        return Call(
+            self._request,
+            body,
+            model=match.model,
+            request_id=self._record.request_id,
+            deadline=asyncio.get_running_loop().time() + limit,
+            pool=self._pool,
+            settings=settings,
+        )
+
+    def _choose(self, match: Match, failed: set[str]) -> Choice | None:
+        choice = self._directory.choose(match, excluded=failed)
+        if choice is None and failed:
+            # Nothing else is left: what failed once may be back.
+            choice = self._directory.choose(match)
+        return choice
+
+    def _connector(self, match: Match, choice: Choice, body: ClientBody) -> Connector | ApiError:
+        if choice.prefill is None:
+            return AGGREGATED
+        if not self._is_generation:
+            path = self._request.path[:_SHOWN_NAME]
+            message = f"{path} needs engines that prefill and decode; those of '{body.model}' do one or the other."
+            return ApiError(501, "unsupported_by_backend", message)
+        connector = CONNECTORS[match.backend.connector]
+        return connector.refusal(body) or connector
+
+    def _unavailable(self, match: Match) -> ApiError:
+        retry_after = (b"retry-after", b"%d" % self._settings.retry_after)
+        message = f"No endpoints of backend '{match.backend.name}' are ready."
+        return ApiError(503, "no_ready_endpoints", message, headers=(retry_after,))
+
+    def _error(self, failure: UpstreamError) -> ApiError:
+        return error_after(failure, tried=self._record.attempts)
+
+    def _own_headers(self, choice: Choice | None) -> list[Header]:
+        headers: list[Header] = [(b"x-request-id", self._record.request_id.encode())]
+        if choice is not None and self._settings.names_endpoints:
+            if choice.prefill is not None:
+                headers.append((b"x-baton-prefill", choice.prefill.name.encode()))
+            headers.append((b"x-baton-decode", choice.decode.name.encode()))
+        return headers
+
+
+def _facts(request: Request, body: ClientBody) -> RequestFacts:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+    return RequestFacts(body.model, request.path, headers)

@@ -1,0 +1,51 @@
+"""Why an exchange with an engine failed, by what the caller can do about it. Knows no endpoint: the caller does."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FailureKind(StrEnum):
+    """What went wrong; a metric label."""
+
+    REFUSED = "refused"
+    """No connection could be made."""
+
+    TIMEOUT = "timeout"
+    """The answer did not begin in time."""
+
+    STALLED = "stalled"
+    """Nothing came for too long in the middle of the answer."""
+
+    CLOSED = "closed"
+    """The connection was closed before anything was answered."""
+
+    BROKEN_OFF = "broken_off"
+    """The connection was closed in the middle of the answer."""
+
+    ENGINE_ERROR = "engine_error"
+    """The engine answered with a status of 500 or above."""
+
+    MALFORMED = "malformed"
+    """The answer is not valid HTTP, or not what was asked for."""
+
+    TOO_LARGE = "too_large"
+    """The answer is larger than the router keeps."""
+
+    TRUNCATED = "truncated"
+    """The stream ended without its last event."""
+
+    NO_TRANSFER_PARAMETERS = "no_transfer_parameters"
+    """Prefill answered without the parameters that decode needs."""
+
+
+class ExchangeError(Exception):
+    """An exchange that brought no whole answer. The message completes the sentence "<endpoint> …"."""
+
+    def __init__(self, kind: FailureKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class StaleConnectionError(Exception):
+    """A kept connection was closed by the other side before it answered anything: try again on a new one."""

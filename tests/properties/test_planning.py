@@ -1,0 +1,283 @@
+"""Whatever happens to the pods and whatever the user changes, in any order: each plan keeps the promises, and it ends."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from baton.planning.model import ChildKind, Create, Delete, Observed, Plan, PodView
+from baton.planning.naming import slot_of
+from baton.planning.plan import plan
+from baton.planning.state import Group, Unit, arrange
+from baton.planning.target import Target, role_max_unavailable, role_partition, target_of
+from builders import ServingBuilder, as_ready, serving
+from cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROLES = ("prefill", "decode", "router")
+few = st.integers(0, 3)
+amounts = st.sampled_from([1, 2, "50%"])
+group_rollouts = st.fixed_dictionaries(
+    {"maxUnavailable": amounts}, optional={"partition": st.sampled_from([1, 2, "50%"])}
+)
+role_shapes = st.fixed_dictionaries(
+    {"replicas": few, "workers": st.sampled_from([0, 0, 1, 2]), "image": st.sampled_from(["engine:1", "engine:2"])}
+)
+
+
+@st.composite
+def servings(draw: st.DrawFn) -> ServingBuilder:
+    builder = serving(replicas=draw(st.integers(1, 3))).grace(draw(st.sampled_from([0, 30])))
+    policies = ["None", "RoleRecreate"]
+    if draw(st.booleans()):
+        builder = builder.rollout_by_role()
+        limits = {"maxUnavailable": draw(amounts), "partition": draw(st.sampled_from([None, 1]))}
+    else:
+        builder = builder.rollout(**draw(group_rollouts))
+        limits = {}
+        policies.append("ServingGroupRecreate")
+    for name in ROLES[: draw(st.integers(1, 2))]:
+        builder = builder.role(name, **draw(role_shapes), **limits)
+    return builder.recovery(draw(st.sampled_from(policies)))
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """One ModelServing, its pods, an operator that may die between any two writes, and a user who keeps changing it."""
+
+    cluster: Cluster
+
+    @initialize(builder=servings())
+    def begin(self, builder: ServingBuilder) -> None:
+        self.cluster = Cluster(builder)
+
+    # what the operator does
+
+    @rule()
+    def act(self) -> None:
+        self.cluster.step()
+
+    @rule(writes=st.integers(0, 4))
+    def act_and_die(self, writes: int) -> None:
+        self.cluster.carry_out(self.cluster.plan().actions[:writes])
+
+    # what happens to pods
+
+    @rule()
+    def everything_becomes_ready(self) -> None:
+        self.cluster.finish_deletions()
+        self.cluster.make_ready()
+
+    @rule()
+    def deletions_finish(self) -> None:
+        self.cluster.finish_deletions()
+
+    @rule(number=st.integers(0, 99))
+    def pod_becomes_ready(self, number: int) -> None:
+        if pod := self._pod(number):
+            self.cluster.pods[pod.name] = as_ready(pod)
+
+    @rule(number=st.integers(0, 99))
+    def pod_vanishes(self, number: int) -> None:
+        if pod := self._pod(number, deleting=True):
+            self.cluster.vanish(pod.name)
+
+    @rule(number=st.integers(0, 99), how=st.sampled_from(["fail", "restart"]))
+    def pod_breaks(self, number: int, how: str) -> None:
+        if pod := self._pod(number):
+            getattr(self.cluster, how)(pod.name)
+
+    @rule(number=st.integers(0, 99))
+    def pod_starts_but_is_not_ready(self, number: int) -> None:
+        if pod := self._pod(number):
+            self.cluster.change(pod.name, phase="Running", ready=False, unready_since=self.cluster.now)
+
+    @rule(seconds=st.sampled_from([1, 29, 30]))
+    def time_passes(self, seconds: int) -> None:
+        self.cluster.pass_time(seconds)
+
+    # what the user does
+
+    @rule(number=st.integers(0, 99))
+    def user_deletes_pod(self, number: int) -> None:
+        if pod := self._pod(number):
+            self.cluster.change(pod.name, deleting=True)
+
+    @rule(number=st.integers(0, 99), cost=st.integers(-1, 2))
+    def user_sets_deletion_cost(self, number: int, cost: int) -> None:
+        if pod := self._pod(number):
+            self.cluster.change(pod.name, deletion_cost=cost)
+
+    @rule(replicas=few)
+    def user_scales_groups(self, replicas: int) -> None:
+        self.cluster.edit(self.cluster.builder.replicas(replicas))
+
+    @rule(name=st.sampled_from(ROLES), shape=role_shapes)
+    def user_changes_or_adds_role(self, name: str, shape: dict[str, Any]) -> None:
+        self.cluster.edit(self.cluster.builder.role(name, **shape))
+
+    @rule(number=st.integers(0, 99), replicas=few)
+    def user_scales_role(self, number: int, replicas: int) -> None:
+        roles = self.cluster.builder.roles
+        role = {**roles[number % len(roles)], "replicas": replicas}
+        self.cluster.edit(self.cluster.builder.with_role(role))
+
+    @precondition(lambda self: len(self.cluster.builder.roles) > 1)
+    @rule(number=st.integers(0, 99))
+    def user_removes_role(self, number: int) -> None:
+        roles = self.cluster.builder.roles
+        self.cluster.edit(self.cluster.builder.without_role(roles[number % len(roles)]["name"]))
+
+    def _pod(self, number: int, *, deleting: bool = False) -> PodView | None:
+        names = self.cluster.leaving() if deleting else []
+        names += self.cluster.names()
+        return self.cluster.pods[names[number % len(names)]] if names else None
+
+    # what always holds
+
+    @invariant()
+    def plan_is_the_same_for_any_order_of_what_is_seen(self) -> None:
+        desired, seen = self.cluster.builder.desired(), self.cluster.observed()
+        pods, services = list(seen.pods), list(seen.services)
+        Random(0).shuffle(pods)
+        Random(0).shuffle(services)
+        assert plan(desired, seen) == plan(desired, Observed(seen.now, tuple(pods), tuple(services)))
+
+    @invariant()
+    def plan_asks_for_nothing_more_once_carried_out(self) -> None:
+        after = self.cluster.copy()
+        made = after.step()
+        again = after.plan()
+        assert again.actions == ()
+        assert again.status == made.status
+
+    @invariant()
+    def plan_never_removes_as_surplus_what_it_then_creates(self) -> None:
+        after = self.cluster.copy()
+        removed = {action.name for action in pod_deletes(after.step()) if "surplus" in action.reason}
+        after.finish_deletions()
+        assert removed.isdisjoint(pod_creates(after.plan()))
+
+    @invariant()
+    def slots_are_filled_once_and_never_beside_predecessors_that_leave(self) -> None:
+        creates = pod_creates(self.cluster.plan())
+        assert len(creates) == len(set(creates))
+        assert self.cluster.pods.keys().isdisjoint(creates)
+        leaving, staying = self.cluster.leaving(), self.cluster.names()
+        assert {group_of(name) for name in creates}.isdisjoint(
+            {group_of(name) for name in leaving} - {group_of(name) for name in staying}
+        )
+        if self.cluster.builder.spec["recoveryPolicy"] != "None":
+            assert {replica_of(name) for name in creates}.isdisjoint(replica_of(name) for name in leaving)
+
+    @invariant()
+    def deletes_are_of_own_pods_that_stay_so_far(self) -> None:
+        for delete in pod_deletes(self.cluster.plan()):
+            pod = self.cluster.pods[delete.name]
+            assert (pod.uid, pod.owner_uid, pod.deleting) == (delete.uid, "uid-of-demo", False)
+
+    @invariant()
+    def roll_out_keeps_its_budget_and_its_hands_off_protected_ordinals(self) -> None:
+        target = target_of(self.cluster.builder.desired())
+        groups = arrange(target, self.cluster.pods.values())
+        deletes = pod_deletes(self.cluster.plan())
+        if not target.by_role:
+            check_budget(
+                groups, deletes, limit=target.max_unavailable, wanted=target.replicas, partition=target.partition
+            )
+            return
+        for group in groups.values():
+            for role in target.roles.values():
+                check_budget(
+                    group.roles.get(role.name, {}),
+                    deletes,
+                    limit=role_max_unavailable(role),
+                    wanted=role.replicas,
+                    partition=role_partition(role),
+                )
+
+    @invariant()
+    def recovery_leaves_running_groups_alone(self) -> None:
+        target = target_of(self.cluster.builder.desired())
+        running = {group.ordinal for group in arrange(target, self.cluster.pods.values()).values() if group.running}
+        for delete in pod_deletes(self.cluster.plan()):
+            if "lost" in delete.reason or "failed" in delete.reason:
+                assert group_of(delete.name) not in running
+
+    def teardown(self) -> None:
+        """Without further disturbance everything comes to rest, and then is exactly as wanted."""
+        if not hasattr(self, "cluster"):
+            return
+        self.cluster.converge(limit=60)
+        target = target_of(self.cluster.builder.desired())
+        groups = arrange(target, self.cluster.pods.values())
+        status = self.cluster.plan().status
+        assert status.available_replicas == status.replicas == target.replicas
+        assert {condition.type for condition in status.conditions if condition.status == "True"} == {
+            "Accepted",
+            "Available",
+        }
+        if any(role.replicas for role in target.roles.values()):
+            assert len(groups) == target.replicas
+        for position, group in enumerate(groups.values()):
+            check_shape(target, group, is_protected=position < target.partition)
+        assert self.cluster.services.keys() == services_wanted(target, groups)
+
+
+def pod_creates(made: Plan) -> list[str]:
+    return [action.name for action in made.actions if isinstance(action, Create) and action.kind is ChildKind.POD]
+
+
+def pod_deletes(made: Plan) -> list[Delete]:
+    return [action for action in made.actions if isinstance(action, Delete) and action.kind is ChildKind.POD]
+
+
+def group_of(name: str) -> int:
+    slot = slot_of("demo", name)
+    assert slot
+    return slot.group
+
+
+def replica_of(name: str) -> str:
+    return name.rpartition("-")[0]
+
+
+def check_budget(units: Mapping[int, Unit], deletes: list[Delete], *, limit: int, wanted: int, partition: int) -> None:
+    """Check the deletes for a roll-out among ServingGroups, or among the replicas of a role."""
+    touched = {delete.uid for delete in deletes}
+    rolled_out = {delete.uid for delete in deletes if "outdated" in delete.reason}
+    chosen = [unit for unit in units.values() if any(pod.uid in rolled_out for pod in unit.pods)]
+    assert {unit.ordinal for unit in chosen}.isdisjoint(sorted(units)[:partition])
+    assert sum(unit.started for unit in chosen) <= limit
+    if any(unit.running for unit in chosen):
+        left = [unit for unit in units.values() if unit.running and all(pod.uid not in touched for pod in unit.pods)]
+        assert len(left) >= wanted - limit
+
+
+def check_shape(target: Target, group: Group, *, is_protected: bool) -> None:
+    """Check that a ServingGroup has just the replicas wanted, of the present template where it is not protected."""
+    assert is_protected or group.roles.keys() <= target.roles.keys()
+    for role in target.roles.values():
+        replicas = group.roles.get(role.name, {})
+        assert len(replicas) == role.replicas
+        kept = role_partition(role) if target.by_role else role.replicas * is_protected
+        assert not any(replica.outdated for replica in list(replicas.values())[kept:])
+
+
+def services_wanted(target: Target, groups: Mapping[int, Group]) -> set[str]:
+    """Return the Services there should be; of outdated replicas, those that were made for their template stay."""
+    return {
+        f"demo-{group.ordinal}-{replica.role}-{replica.ordinal}-0"
+        for group in groups.values()
+        for replica in group.replicas
+        if replica.role in target.roles and target.roles[replica.role].worker_template
+    }
+
+
+TestLifecycle = Lifecycle.TestCase
+TestLifecycle.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -1,0 +1,48 @@
+"""ModelServings with typed engines for tests: small ones, changed where a test says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from baton.api.serving import ModelServing
+from baton.rendering.merge import merge_objects
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "deepseek-v4-flash-pd-a3" / "modelserving.yaml"
+
+SHARED = {"image": "engine:1", "model": {"path": "/models/m"}, "network": {"interface": "eth0"}}
+
+
+def example() -> ModelServing:
+    """Return the DeepSeek-V4-Flash example on A3."""
+    return ModelServing.read(yaml.safe_load(EXAMPLE.read_text()), strict=True)
+
+
+def serving(*roles: dict[str, Any], engine: dict[str, Any] | None = None, replicas: int = 1) -> ModelServing:
+    """Return a ModelServing of these roles; `engine` is merged over a shared engine that needs nothing more."""
+    template = {"engine": merge_objects(SHARED, engine or {}), "roles": list(roles)}
+    return ModelServing.read(
+        {
+            "apiVersion": "workload.serving.volcano.sh/v1alpha1",
+            "kind": "ModelServing",
+            "metadata": {"name": "m", "namespace": "team"},
+            "spec": {"replicas": replicas, "template": template},
+        }
+    )
+
+
+def role(name: str = "server", *, replicas: int = 1, **engine: Any) -> dict[str, Any]:
+    """Return a role with fields of its engine, such as `parallel={"data": 2}`."""
+    return {"name": name, "replicas": replicas, "engine": engine}
+
+
+def pair(prefill: dict[str, Any] | None = None, decode: dict[str, Any] | None = None, **engine: Any) -> ModelServing:
+    """Return a prefill role with DP2 TP2 and a decode role with DP4 TP1, their engines changed as given."""
+    return serving(
+        role("prefill", **merge_objects({"parallel": {"data": 2, "tensor": 2}}, prefill or {})),
+        role("decode", **merge_objects({"parallel": {"data": 4, "tensor": 1}}, decode or {})),
+        engine=engine,
+    )

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+import datetime as dt
+
+from baton.kube.clock import SystemClock
+
+
+def test_the_system_clock_is_aware_and_in_utc() -> None:
+    assert SystemClock().now().tzinfo is dt.UTC
