@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from baton.api.serving import ModelServing
 from baton.rendering.merge import merge_objects
+from baton.rendering.resolve import resolve
+from baton.rendering.rules import Group, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "deepseek-v4-flash-pd-a3" / "modelserving.yaml"
 
-SHARED = {"image": "engine:1", "model": {"path": "/models/m"}, "network": {"interface": "eth0"}}
+SHARED: dict[str, Any] = {"image": "engine:1", "model": {"path": "/models/m"}, "network": {"interface": "eth0"}}
 
 
 def example() -> ModelServing:
@@ -23,7 +28,11 @@ def example() -> ModelServing:
 
 def serving(*roles: dict[str, Any], engine: dict[str, Any] | None = None, replicas: int = 1) -> ModelServing:
     """Return a ModelServing of these roles; `engine` is merged over a shared engine that needs nothing more."""
-    template = {"engine": merge_objects(SHARED, engine or {}), "roles": list(roles)}
+    return read({"engine": merge_objects(SHARED, engine or {}), "roles": list(roles)}, replicas=replicas)
+
+
+def read(template: dict[str, Any], *, replicas: int = 1) -> ModelServing:
+    """Return a ModelServing with this spec.template."""
     return ModelServing.read(
         {
             "apiVersion": "workload.serving.volcano.sh/v1alpha1",
@@ -32,6 +41,11 @@ def serving(*roles: dict[str, Any], engine: dict[str, Any] | None = None, replic
             "spec": {"replicas": replicas, "template": template},
         }
     )
+
+
+def raw(name: str = "raw") -> dict[str, Any]:
+    """Return a role without a typed engine."""
+    return {"name": name, "workerReplicas": 0, "entryTemplate": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}
 
 
 def role(name: str = "server", *, replicas: int = 1, **engine: Any) -> dict[str, Any]:
@@ -46,3 +60,9 @@ def pair(prefill: dict[str, Any] | None = None, decode: dict[str, Any] | None = 
         role("decode", **merge_objects({"parallel": {"data": 4, "tensor": 1}}, decode or {})),
         engine=engine,
     )
+
+
+def problems(launched: ModelServing, rules: Iterable[Rule]) -> list[str]:
+    """Return what some rules say of a ModelServing, as people read it."""
+    group = Group(launched, resolve(launched))
+    return [f"{problem.severity}: {problem}" for rule in rules for problem in rule.problems(group)]

@@ -33,13 +33,18 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 INTERVAL = 0.01  # seconds between two chunks of a stream
-EVENT = b'data: {"id":"chatcmpl-0123456789abcdef","object":"chat.completion.chunk","created":1700000000,"model":"m",' + (
-    b'"choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}\n\n'
+EVENT = (
+    b'data: {"id":"chatcmpl-0123456789abcdef","object":"chat.completion.chunk","created":1700000000,"model":"m",'
+    + (b'"choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}\n\n')
 )
 CHUNK = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
 LAST = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-PREFILLED = {"id": "p", "choices": [], "kv_transfer_params": {"do_remote_prefill": True, "remote_block_ids": [[1, 2, 3]]}}
+PREFILLED = {
+    "id": "p",
+    "choices": [],
+    "kv_transfer_params": {"do_remote_prefill": True, "remote_block_ids": [[1, 2, 3]]},
+}
 
 
 def answer(content: object) -> bytes:

@@ -81,6 +81,18 @@ class Cluster:
                 assert time.monotonic() < deadline, f"no request was served by {by}; the last one by {answer.decode}"
             time.sleep(0.05)
 
+    def until_refused(self, model: str, *, status: int) -> None:
+        """Ask until the router answers with an error of this status."""
+
+        def is_refused() -> bool:
+            try:
+                self.chat(model)
+            except ControlPlaneError as error:
+                return f"answers {status}" in str(error)
+            return False
+
+        self.until(is_refused, f"{model} is answered with {status}")
+
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:

@@ -61,7 +61,7 @@ def _dumps(content: object) -> bytes:
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(DEADLINE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 # what is waited for signals nothing
             await asyncio.sleep(0.002)
 
 
@@ -357,8 +357,8 @@ async def router(
             timeout=timeout,
             retry=RetryPolicy(attempts=attempts, interval=0.001),
         )
-        pairs = itertools.product(prefills or [None], decodes)
-        choices = [Choice(d.endpoint, p.endpoint if p is not None else None) for p, d in pairs]
+        firsts = [engine.endpoint for engine in prefills] or [None]
+        choices = [Choice(second.endpoint, first) for first, second in itertools.product(firsts, decodes)]
         directory = StaticDirectory(backend, choices, model=model)
         server = RouterServer(settings or DataPathSettings(), directory, request_ids=lambda: "made-id")
         rig = Rig(server, directory, prefills, decodes, await server.start("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Whatever happens to the pods and whatever the user changes, in any order: each plan keeps the promises, and it ends."""
+"""Whatever happens to pods and whatever the user changes, in any order: plans keep their promises, and it ends."""
 
 from __future__ import annotations
 

@@ -218,9 +218,8 @@ def _target(target: TargetModel, *, path: str, has_adapters: bool) -> Iterator[P
 
 
 def _string_match(match: StringMatch, *, path: str) -> Iterator[Problem]:
-    given = [
-        name for name, value in (("exact", match.exact), ("prefix", match.prefix), ("regex", match.regex)) if value
-    ]
+    values = {"exact": match.exact, "prefix": match.prefix, "regex": match.regex}
+    given = [name for name, value in values.items() if value is not None]
     if len(given) > 1:
         ignored = " and ".join(given[1:])
         yield Problem(path, f"{given[0]} decides and {ignored} is ignored; set only one", Severity.WARNING)

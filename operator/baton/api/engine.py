@@ -256,11 +256,13 @@ class Engine(ApiModel):
 
     flags: FreeObject | None = Field(
         default=None,
-        description="Other vllm flags by name without dashes; true is a bare flag, objects become JSON, null removes "
-        "a computed flag. They win over what is computed.",
+        description="Other vllm flags by name without dashes; true is a bare flag, false is --no-NAME, objects become "
+        "JSON, null removes a computed flag. They win over what is computed, except ports, ranks and sizes.",
     )
     env: dict[str, str] | None = Field(
-        default=None, description="Other environment variables. They win over what is computed."
+        default=None,
+        description="Other environment variables. They win over what is computed; $(POD_IP), $(rank) and $(port) stand "
+        "for the pod's address and for the rank and its port.",
     )
     kv_transfer_extra_config: FreeObject | None = Field(
         default=None, description="Merged over the computed kv_connector_extra_config."

@@ -87,7 +87,7 @@ def _missing(cache: Path, names: Collection[str]) -> list[str]:
 
 def _build(pins: Pins, names: list[str], cache: Path, report: Report) -> None:
     total = Stopwatch()
-    report(f"building {', '.join(names)} once, into {cache}; all of them take about 5 minutes on 2 cores")
+    report(f"building {', '.join(names)} once, into {cache}; all of them take about 6 minutes on 2 cores")
     for number, name in enumerate(names, 1):
         title = f"{name} ({number} of {len(names)})"
         with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as scratch:

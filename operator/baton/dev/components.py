@@ -22,7 +22,8 @@ ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", 
 
 # The programs limit themselves to a few requests a second unless told otherwise, which makes every test slow.
 _REQUESTS_PER_SECOND = 1000
-# Seconds a node may be silent, and between its lease's renewals times four: a busy laptop must not lose its nodes.
+# Seconds that a node may be silent, and that its lease runs, which KWOK renews after a quarter of that. Both
+# are several times the defaults, because a busy laptop must not lose its nodes.
 _NODE_GRACE = 300
 _LEASE_SECONDS = 200
 

@@ -17,7 +17,9 @@ CAPACITY = {
     "memory": "1800Gi",
     "ephemeral-storage": "4Ti",
     "pods": "110",
+    # One node offers one of the two in reality: MindCluster's device plugin the first, Huawei Cloud's the second.
     "huawei.com/Ascend910": "16",
+    "huawei.com/ascend-1980": "16",
 }
 PROBE = "baton-dev-probe"
 

@@ -49,6 +49,15 @@ DEFAULTS: Final = (
 FROM_POD: Final = frozenset({"POD_IP", "GROUP_NAME", "GROUP_SIZE", "ROLE_ID", "WORKER_INDEX", "ENTRY_ADDRESS"})
 """Variables of the pod that the launch depends on."""
 
+FROM_SCRIPT: Final = frozenset(
+    {
+        *("rank", "port", "devices", "interface", "engine_id", "data_parallel_address"),
+        *("rank_devices", "first_rank", "first_port"),
+        *("BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"),
+    }
+)
+"""Variables that the launch script uses itself, and those that bash never changes."""
+
 
 def environment_of(plan: RolePlan) -> dict[str, str]:
     """Return the variables of a rank in a stable order; the user's win."""

@@ -33,6 +33,13 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def binary(tmp_path: Path) -> Path:
+    file = tmp_path / "binary.yaml"
+    file.write_bytes(b"\xff\xfe")
+    return file
+
+
+@pytest.fixture
 def directory() -> LiveDirectory:
     return LiveDirectory(lambda: 0.0)
 
@@ -47,10 +54,20 @@ async def followed(path: Path, directory: LiveDirectory) -> AsyncIterator[None]:
         task.cancel()
 
 
+def remove(path: Path) -> None:
+    path.unlink()
+
+
 async def until(reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not reached():
+        while True:
+            if reached():
+                return
             await asyncio.sleep(INTERVAL)
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
 
 
 def rejected() -> float:
@@ -66,23 +83,27 @@ async def test_a_file_is_in_force_once_it_is_loaded(path: Path, directory: LiveD
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"routes: [", "router.yaml: document: no valid YAML"),
-        (b"version: v9", "router.yaml: version: "),
-        (b"ports: 1", "router.yaml: ports: "),
+        ("routes: [", "router.yaml: document: no valid YAML"),
+        ("version: v9", "router.yaml: version: "),
+        ("ports: 1", "router.yaml: ports: "),
         (
-            b"backends: [{name: b, selector: {namespace: n, matchLabels: {a: b}}}]",
-            r"router.yaml: backends\[0\].selector",
+            "backends: [{name: b, selector: {namespace: n, matchLabels: {a: b}}}]",
+            r"router.yaml: backends\[0\]",
         ),
-        (b"\xff\xfe", "router.yaml: is no UTF-8 text"),
     ],
 )
 async def test_a_faulty_file_is_refused_with_file_and_field(
-    path: Path, directory: LiveDirectory, content: bytes, message: str
+    path: Path, directory: LiveDirectory, content: str, message: str
 ) -> None:
-    path.write_bytes(content)
+    write(path, content)
     with pytest.raises(ConfigFileError, match=message):
         await ConfigFile(path, directory).load()
     assert not directory.ready
+
+
+async def test_a_file_that_is_no_text_is_refused(binary: Path, directory: LiveDirectory) -> None:
+    with pytest.raises(ConfigFileError, match=r"binary\.yaml: is no UTF-8 text"):
+        await ConfigFile(binary, directory).load()
 
 
 async def test_a_missing_file_is_refused_by_name(tmp_path: Path, directory: LiveDirectory) -> None:
@@ -92,7 +113,7 @@ async def test_a_missing_file_is_refused_by_name(tmp_path: Path, directory: Live
 
 async def test_a_change_is_followed(path: Path, directory: LiveDirectory) -> None:
     async with followed(path, directory):
-        path.write_text(text_for("two"))
+        write(path, text_for("two"))
         await until(lambda: directory.models() == ["two"])
 
 
@@ -109,22 +130,22 @@ async def test_a_bad_change_keeps_the_old_and_is_told_once(
 ) -> None:
     before = rejected()
     async with followed(path, directory):
-        path.write_text("version: v9")
+        write(path, "version: v9")
         await until(lambda: rejected() > before)
         await asyncio.sleep(10 * INTERVAL)
         assert directory.models() == ["one"]
         assert rejected() == before + 1
         assert [record.message for record in caplog.records if "version: " in record.message]
-        path.write_text(text_for("three"))
+        write(path, text_for("three"))
         await until(lambda: directory.models() == ["three"])
 
 
 async def test_a_file_that_vanishes_keeps_the_old_and_is_told_once(path: Path, directory: LiveDirectory) -> None:
     before = rejected()
     async with followed(path, directory):
-        path.unlink()
+        remove(path)
         await until(lambda: rejected() > before)
         await asyncio.sleep(10 * INTERVAL)
         assert (directory.models(), rejected()) == (["one"], before + 1)
-        path.write_text(text_for("two"))
+        write(path, text_for("two"))
         await until(lambda: directory.models() == ["two"])

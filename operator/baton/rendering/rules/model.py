@@ -10,7 +10,7 @@ from baton.rendering.rules.rule import Finding, Group, Rule, found
 
 
 def _no_image(group: Group) -> Iterator[Finding]:
-    return (found(role.path("image"), role=role.role.name) for role in group.typed if not role.plan.image.strip())
+    return (found(role.path("image"), role=role.role.name) for role in group.typed if not role.plan.image)
 
 
 def _no_model_path(group: Group) -> Iterator[Finding]:

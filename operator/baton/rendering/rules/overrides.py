@@ -9,7 +9,7 @@ from typing import Any, Final
 from baton.api.problems import Severity
 from baton.api.serving import PodTemplate
 from baton.rendering.arguments import OWNED, canonical_flags, computed_flags
-from baton.rendering.environment import FROM_POD, environment_of
+from baton.rendering.environment import FROM_POD, FROM_SCRIPT, environment_of
 from baton.rendering.overlay import CONTAINER, is_well_formed
 from baton.rendering.resolve import TypedRole
 from baton.rendering.rules.rule import Finding, Group, Rule, found
@@ -43,7 +43,7 @@ def _doubled_flag(group: Group) -> Iterator[Finding]:
 def _owned_variable(group: Group) -> Iterator[Finding]:
     for role in group.typed:
         for name in role.plan.engine.env or {}:
-            if name in FROM_POD or name == role.plan.facts.visible_devices:
+            if name in {*FROM_POD, *FROM_SCRIPT, role.plan.facts.visible_devices}:
                 yield found(role.path("env"), name=name)
 
 
@@ -127,7 +127,7 @@ RULES: Final = (
     Rule(
         "variable-computed",
         _owned_variable,
-        "{name} is set for each pod or rank",
+        "{name} is set by the launch script for each pod or rank",
         "remove it from env",
     ),
     Rule(

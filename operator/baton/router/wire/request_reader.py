@@ -57,6 +57,7 @@ class RequestReader:
         self._target = b""
         self._headers: list[Header] = []
         self._head_bytes = 0
+        self._unfinished_bytes = 0
         self._pieces: list[bytes] = []
         self._body_bytes = 0
         self._keep_alive = True
@@ -66,13 +67,13 @@ class RequestReader:
         """Read bytes and return the requests they complete, in order."""
         if self.is_finished or self.refusal:
             return []
-        in_head = self.messages if self.stage is Stage.HEAD else -1
+        own_message = self.messages + (self.stage is Stage.IDLE)
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             self._end_with(error)
-        if self.stage is Stage.HEAD and in_head == self.messages:
-            # The parser keeps an unfinished line to itself: count what it was given.
+        if self.stage is Stage.HEAD and self.messages == own_message:
+            # All of it belongs to one head. The parser keeps an unfinished line to itself: count what it was given.
             self._count_unfinished(len(data))
         complete, self._complete = self._complete, []
         return complete
@@ -102,8 +103,8 @@ class RequestReader:
         return b"%b %b HTTP/1.1\r\n%b\r\n" % (self._parser.get_method(), self._target, kept)
 
     def _count_unfinished(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.head_bytes and self.refusal is None:
+        self._unfinished_bytes += size
+        if self._unfinished_bytes > self._limits.head_bytes and self.refusal is None:
             self.refusal = self._head_too_large()
 
     def _head_too_large(self) -> Refusal:
@@ -127,6 +128,7 @@ class RequestReader:
         self._target = b""
         self._headers = []
         self._head_bytes = 0
+        self._unfinished_bytes = 0
         self._pieces = []
         self._body_bytes = 0
 

@@ -6,6 +6,7 @@ also keeps several routers, which don't know of each other's requests, from all 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -74,14 +75,16 @@ def least_loaded(
         overlap = max(0, start + MOST_ENDPOINTS - len(endpoints))
         endpoints = (*endpoints[start : start + MOST_ENDPOINTS], *endpoints[:overlap])
     equals: list[Endpoint] = []
-    fewest, smallest = -1, 0
+    fewest, smallest = math.inf, math.inf
     for endpoint in endpoints:
         load = loads.get(endpoint.name, _IDLE)
         requests, size = load.requests, load.body_bytes
-        if fewest < 0 or requests < fewest or (requests == fewest and size < smallest):
+        if requests > fewest:
+            continue
+        if requests < fewest or size < smallest:
             equals = [endpoint]
             fewest, smallest = requests, size
-        elif requests == fewest and size == smallest:
+        elif size == smallest:
             equals.append(endpoint)
     return equals[int(roll * len(equals))] if equals else None
 

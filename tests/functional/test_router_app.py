@@ -1,0 +1,408 @@
+"""The router as its own process: configuration from a file or from an API server, and how it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from baton.api import labels
+from baton.api.endpoints import Phase
+from baton.cli.router import router
+from fake_api_server import FakeApiServer
+from functional.router_fixture import Engine, Message, Reply, generated, prefilled
+from routing_builders import PD_GROUP, config, pod, selector
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from aiohttp import web
+
+    from baton.api.meta import JsonObject
+
+CONFIG_MAPS = "/api/v1/configmaps"
+PODS = "/api/v1/pods"
+DEADLINE = 20.0
+"""Seconds after which a test gives up; on an idle machine the changes below take well under one."""
+
+
+@dataclass
+class Router:
+    """A running router process."""
+
+    process: asyncio.subprocess.Process
+    session: aiohttp.ClientSession
+    log: list[str] = field(default_factory=list)
+    url: str = ""
+    admin_url: str = ""
+
+    async def status(self, path: str, *, of_admin: bool = False) -> int:
+        async with self.session.get((self.admin_url if of_admin else self.url) + path) as response:
+            return response.status
+
+    async def models(self) -> list[str]:
+        async with self.session.get(f"{self.url}/v1/models") as response:
+            return [model["id"] for model in (await response.json())["data"]]
+
+    async def ask(self, model: str = "m") -> tuple[int, str | None, str | None]:
+        """Return the status, and which prefill and decode endpoints answered."""
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+        async with self.session.post(f"{self.url}/v1/chat/completions", json=body) as response:
+            await response.read()
+            headers = response.headers
+            return response.status, headers.get("x-baton-prefill"), headers.get("x-baton-decode")
+
+    async def metric(self, name: str) -> float:
+        async with self.session.get(f"{self.admin_url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    async def read_log(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.log.append(line.decode())
+
+    def has_logged(self, text: str) -> bool:
+        return any(text in line for line in self.log)
+
+
+async def eventually(ask: Callable[[], Awaitable[Any]], expected: Any) -> None:
+    """Ask until the answer is the expected one."""
+    seen: Any = None
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                seen = await ask()
+                if seen == expected:
+                    return
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"still {seen!r} instead of {expected!r}")
+
+
+@asynccontextmanager
+async def running(*arguments: str) -> AsyncIterator[Router]:
+    """Run the router until the end of the block, then stop it as Kubernetes does."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "baton", "router", "--host", "127.0.0.1", "--port", "0"),
+        *("--admin-host", "127.0.0.1", "--admin-port", "0", *arguments),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        started = Router(process, session)
+        group.create_task(started.read_log())
+        try:
+            await eventually(lambda: is_true(started.has_logged("router started") or process.returncode), True)
+            (line,) = [line for line in started.log if "router started" in line]
+            places = dict(part.split("=", 1) for part in line.split() if "=" in part)
+            started.url, started.admin_url = f"http://{places['clients']}", f"http://{places['admin']}"
+            yield started
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(DEADLINE):
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def is_true(value: object) -> bool:
+    return bool(value)
+
+
+@asynccontextmanager
+async def engines(*wanted: Engine) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        for engine in wanted:
+            await engine.start()
+            stack.push_async_callback(engine.stop)
+        yield
+
+
+def aggregated(name: str) -> Engine:
+    return Engine(name, Phase.AGGREGATED, generated)
+
+
+def document(model: str, *wanted: Engine) -> str:
+    static = [
+        {"address": "127.0.0.1", "port": engine.endpoint.port, "phase": engine.phase.value, "group": engine.group}
+        for engine in wanted
+    ]
+    return yaml.safe_dump(config(model, backend={"endpoints": static, "connector": "mooncake"}).document())
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def name_of(engine: Engine) -> str:
+    return f"127.0.0.1:{engine.endpoint.port}"
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+# A configuration file
+
+
+async def test_a_file_routes_pairs_and_its_changes_are_followed(tmp_path: Path) -> None:
+    prefill, decode = Engine("p", Phase.PREFILL, prefilled), Engine("d", Phase.DECODE, generated)
+    other = aggregated("a")
+    file = tmp_path / "router.yaml"
+    async with engines(prefill, decode, other), running("--config", write(file, document("m", prefill, decode))) as app:
+        assert (await app.status("/readyz"), await app.status("/readyz", of_admin=True)) == (200, 200)
+        assert await app.ask() == (200, name_of(prefill), name_of(decode))
+        assert await app.metric('baton_router_endpoints{phase="prefill"}') == 1
+
+        write(file, document("n", other))
+        await eventually(app.models, ["n"])
+        assert await app.ask("n") == (200, None, name_of(other))
+        assert (await app.ask("m"))[0] == 404
+
+
+async def test_a_bad_file_keeps_the_old_one_in_force(tmp_path: Path) -> None:
+    engine = aggregated("a")
+    file = tmp_path / "router.yaml"
+    async with engines(engine), running("--config", write(file, document("m", engine))) as app:
+        write(file, "routes: [{name: r}]")
+        await eventually(partial(app.metric, "baton_router_config_rejected_total"), 1)
+        assert await app.ask() == (200, None, name_of(engine))
+        assert app.has_logged(f"{file}: routes[0].rules: is required")
+        assert not app.has_logged("Traceback")
+
+
+async def test_a_request_that_runs_when_the_router_is_told_to_stop_is_finished(tmp_path: Path) -> None:
+    told_to_stop = asyncio.Event()
+
+    async def answer_late(request: Message, reply: Reply) -> None:
+        await told_to_stop.wait()
+        await generated(request, reply)
+
+    slow = Engine("slow", Phase.AGGREGATED, answer_late)
+    file = tmp_path / "router.yaml"
+    async with engines(slow), running("--config", write(file, document("m", slow))) as app:
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(app.ask())
+            await eventually(lambda: is_true(slow.requests), True)
+            app.process.send_signal(signal.SIGTERM)
+            await eventually(partial(app.status, "/readyz", of_admin=True), 503)
+            told_to_stop.set()
+        assert asked.result()[0] == 200
+
+
+async def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    async def never_answer(request: Message, reply: Reply) -> None:
+        await reply.client_gone()
+
+    stuck = Engine("stuck", Phase.AGGREGATED, never_answer)
+    file = tmp_path / "router.yaml"
+    async with engines(stuck), asyncio.TaskGroup() as group:
+        async with running("--config", write(file, document("m", stuck))) as app:
+            asked = group.create_task(cut_off(app))
+            await eventually(lambda: is_true(stuck.requests), True)
+            app.process.send_signal(signal.SIGTERM)
+            await eventually(partial(app.status, "/readyz", of_admin=True), 503)
+        assert await asked
+
+
+async def cut_off(app: Router) -> bool:
+    try:
+        return (await app.ask())[0] == 503
+    except aiohttp.ClientError:
+        return True
+
+
+# Kubernetes
+
+
+class ApiServer(FakeApiServer):
+    """Takes the router's selector for a label with any value, too."""
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.query.get("labelSelector") == labels.ROUTER_CONFIG:
+            query = request.rel_url.update_query(labelSelector=f"{labels.ROUTER_CONFIG}=v1")
+            request = request.clone(rel_url=query)
+        return await super()._handle(request)
+
+    def put_route(self, text: str | None = None, **fields: Any) -> None:
+        backend = {"selector": selector(), "pdGroup": PD_GROUP, "connector": "mooncake"}
+        text = text or yaml.safe_dump(config(backend=backend, **fields).document())
+        metadata = {"labels": {labels.ROUTER_CONFIG: "v1"}}
+        self.put(CONFIG_MAPS, "route", metadata=metadata, data={labels.ROUTER_CONFIG_KEY: text})
+
+    def put_pod(self, engine: Engine, **fields: Any) -> None:
+        announced = {"port": engine.endpoint.port, "phase": engine.phase.value}
+        own = {"app": "m", "group": engine.group}
+        found: JsonObject = pod(engine.name, own, address="127.0.0.1", announced=announced, **fields)
+        self.put(PODS, engine.name, metadata=found["metadata"], status=found["status"])
+
+
+@pytest.fixture
+async def api_server() -> AsyncIterator[ApiServer]:
+    async with ApiServer() as server:
+        yield server
+
+
+@pytest.fixture
+def kubeconfig(api_server: ApiServer, tmp_path: Path) -> str:
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": api_server.url}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    return write(tmp_path / "kubeconfig", yaml.safe_dump(content))
+
+
+def pair(number: int) -> tuple[Engine, Engine]:
+    group = f"s-{number}"
+    return (
+        Engine(f"{group}-prefill-0-0", Phase.PREFILL, prefilled, group=group),
+        Engine(f"{group}-decode-0-0", Phase.DECODE, generated, group=group),
+    )
+
+
+def pod_name(engine: Engine) -> str:
+    return f"ns/{engine.name}:{engine.endpoint.port}"
+
+
+async def test_pods_that_come_change_and_go_are_followed(api_server: ApiServer, kubeconfig: str) -> None:
+    prefill, decode = pair(0)
+    async with engines(prefill, decode), running("--kubeconfig", kubeconfig) as app:
+        await eventually(partial(app.status, "/readyz"), 200)
+        assert (await app.ask())[0] == 404
+
+        api_server.put_route()
+        await eventually(app.ask, (503, None, None))
+
+        api_server.put_pod(prefill)
+        api_server.put_pod(decode)
+        await eventually(app.ask, (200, pod_name(prefill), pod_name(decode)))
+
+        api_server.put_pod(decode, ready=False)
+        await eventually(app.ask, (503, None, None))
+        api_server.put_pod(decode)
+        await eventually(app.ask, (200, pod_name(prefill), pod_name(decode)))
+
+        api_server.remove(PODS, prefill.name)
+        await eventually(app.ask, (503, None, None))
+
+
+async def test_a_bad_document_and_an_outage_leave_everything_in_force(api_server: ApiServer, kubeconfig: str) -> None:
+    (prefill, decode), (_, other) = pair(0), pair(1)
+    api_server.put_route()
+    async with engines(prefill, decode, other), running("--kubeconfig", kubeconfig) as app:
+        api_server.put_pod(prefill)
+        api_server.put_pod(decode)
+        in_force = (200, pod_name(prefill), pod_name(decode))
+        await eventually(app.ask, in_force)
+
+        api_server.put_route("version: v2")
+        await eventually(partial(app.metric, "baton_router_config_rejected_total"), 1)
+        assert app.has_logged("config_map=ns/route")
+        assert await app.ask() == in_force
+
+        api_server.fail("list", 503, times=1000)
+        api_server.fail("watch", 0, times=1000)
+        api_server.cut_watches()
+        await eventually(lambda: is_true(app.has_logged("out of step")), True)
+        assert (await app.status("/readyz"), await app.ask()) == (200, in_force)
+
+        api_server.faults.clear()
+        api_server.remove(PODS, decode.name, is_told=False)
+        await eventually(app.ask, (503, None, None))
+
+
+# Starting
+
+
+def fail_to_start(*arguments: str, **environment: str) -> str:
+    """Return the message of a router that cannot start."""
+    result = CliRunner().invoke(
+        router, ["--host", "127.0.0.1", "--admin-host", "127.0.0.1", *arguments], env=environment
+    )
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    return result.output
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> str:
+    return write(tmp_path / "router.yaml", "routes: []")
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin-port"])
+def test_a_taken_port_is_named(config_file: str, option: str) -> None:
+    other = "--port" if option == "--admin-port" else "--admin-port"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        output = fail_to_start("--config", config_file, option, port, other, "0")
+    assert (
+        f"cannot listen on 127.0.0.1 port {port}: Address already in use; choose another place with {option}" in output
+    )
+
+
+def test_an_address_that_is_none_is_named(config_file: str) -> None:
+    output = fail_to_start(
+        "--config", config_file, "--port", "0", "--admin-port", "0", "--host", "no.such.host.invalid"
+    )
+    assert "cannot listen on no.such.host.invalid port 0: " in output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("version: v9", "router.yaml: version: "), ("a: [", "router.yaml: document: no valid YAML")],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, message: str) -> None:
+    assert message in fail_to_start("--config", write(tmp_path / "router.yaml", text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "absent.yaml: No such file" in fail_to_start("--config", str(tmp_path / "absent.yaml"))
+
+
+def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
+    output = fail_to_start("--kubeconfig", str(tmp_path / "absent"))
+    assert f"kubeconfig {tmp_path / 'absent'}: " in output
+    assert "or run without Kubernetes: --config FILE" in output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--engine-authority", "FILE"), ("--tls-certificate", "FILE", "--tls-key", "FILE")]
+)
+def test_a_certificate_that_is_none_is_named(config_file: str, arguments: tuple[str, ...]) -> None:
+    given = [config_file if argument == "FILE" else argument for argument in arguments]
+    assert f"{config_file}" in fail_to_start("--config", config_file, "--port", "0", "--admin-port", "0", *given)
+
+
+def test_contradicting_options_are_a_usage_error(config_file: str) -> None:
+    result = CliRunner().invoke(router, ["--config", config_file, "--namespace", "ns"])
+    assert result.exit_code == 2
+    assert "leave out kubeconfig, context and namespace" in result.output
+
+
+def test_options_are_read_from_the_environment_too(tmp_path: Path) -> None:
+    output = fail_to_start(BATON_ROUTER_CONFIG=str(tmp_path / "from-environment.yaml"))
+    assert "from-environment.yaml: No such file" in output

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pytest
+
+from baton.rendering.rules import hand_over
+from rendering_builders import pair, problems, role, serving
+
+PREFILL, DECODE = "spec.template.roles[0].engine", "spec.template.roles[1].engine"
+CASES = {
+    "alone": (
+        serving(role("prefill")),
+        (
+            f"error: {PREFILL}.phase: role prefill does prefill, but no typed role of the group does decode; add a "
+            "role with phase decode, or set phase: aggregated"
+        ),
+    ),
+    "connector-engine": (
+        pair(prefill={"kvTransfer": {"connector": "NixlConnector"}}, decode={"kvTransfer": {"connector": None}}),
+        (
+            f"error: {PREFILL}.kvTransfer.connector: vLLM-Ascend has no connector NixlConnector; use a Mooncake "
+            "connector with vLLM-Ascend, NixlConnector with vLLM"
+        ),
+    ),
+    "layerwise": (
+        pair(kvTransfer={"connector": "MooncakeLayerwiseConnector"}),
+        (
+            "warning: spec.template.engine.kvTransfer.connector: MooncakeLayerwiseConnector hands over decode first, "
+            "which Baton's router does not do; use MooncakeHybridConnector or MooncakeConnectorV1, or "
+            "route these pods yourself"
+        ),
+    ),
+    "tensor-order": (
+        pair(prefill={"parallel": {"tensor": 1}}, decode={"parallel": {"tensor": 2}}),
+        (
+            f"error: {PREFILL}.parallel.tensor: prefill tensor 1 is smaller than decode tensor 2, which Mooncake "
+            "connectors refuse; raise parallel.tensor of prefill or lower that of decode"
+        ),
+    ),
+    "tensor-multiple": (
+        pair(prefill={"parallel": {"tensor": 3}}, decode={"parallel": {"tensor": 2}}),
+        (
+            f"error: {PREFILL}.parallel.tensor: prefill tensor 3 and decode tensor 2: none is a multiple of the other, "
+            "KV heads do not match; choose parallel.tensor of prefill as a multiple of decode's"
+        ),
+    ),
+    "decode-pipeline": (
+        pair(decode={"parallel": {"pipeline": 2}}),
+        (
+            f"error: {DECODE}.parallel.pipeline: decode has pipeline 2, Mooncake connectors need 1; remove "
+            "parallel.pipeline from decode"
+        ),
+    ),
+    "phase-sizes": (
+        serving(role("prefill"), role("decode"), role("more", phase="prefill", parallel={"data": 2})),
+        (
+            "error: spec.template.roles[2].engine.parallel: roles prefill and more both do prefill with different "
+            "parallel sizes, but the other side knows only one; give them equal data, tensor and pipeline, or put them "
+            "into different ModelServings"
+        ),
+    ),
+    "sides-equal": (
+        pair(decode={"blockSize": 64}),
+        (
+            f"error: {DECODE}.blockSize: blockSize is unset in prefill and 64 in decode; they cannot hand over to each "
+            "other; write blockSize once, in spec.template.engine"
+        ),
+    ),
+    "sides-alike": (
+        pair(prefill={"seed": 1}, decode={"seed": 2}),
+        (
+            f"warning: {DECODE}.seed: seed is 1 in prefill and 2 in decode, which are usually equal; write seed once, "
+            "in spec.template.engine, unless this is meant"
+        ),
+    ),
+    "sizes-computed": (
+        pair(
+            kvTransferExtraConfig={"decode": {"dp_size": 1}, "other": 1},
+            decode={"kvTransferExtraConfig": {"decode": None}},
+        ),
+        (
+            "error: spec.template.engine.kvTransferExtraConfig.decode: decode of the KV transfer's extra configuration "
+            "is computed from the roles; remove it and set parallel of the roles"
+        ),
+    ),
+    "unused-transfer": (
+        serving(role(), engine={"kvTransfer": {"port": 9000}}),
+        (
+            "warning: spec.template.engine.kvTransfer: role server is aggregated and transfers no KV cache; remove "
+            "kvTransfer, or set phase of the roles"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_rule_says_what_is_wrong_and_how_to_mend_it(rule: str) -> None:
+    launched, message = CASES[rule]
+
+    assert message in problems(launched, hand_over.RULES)
+
+
+def test_every_rule_has_its_case() -> None:
+    assert {rule.id for rule in hand_over.RULES} == set(CASES)
+
+
+@pytest.mark.parametrize(
+    ("field", "prefill", "decode"),
+    [
+        ("model.servedName", {"model": {"servedName": "a"}}, {"model": {"servedName": "b"}}),
+        (
+            "kvTransfer.connector",
+            {"kvTransfer": {"connector": "MooncakeConnectorV1"}},
+            {"kvTransfer": {"connector": "MooncakeHybridConnector"}},
+        ),
+        ("kind", {"kind": "vLLM"}, {"kind": "vLLM-Ascend"}),
+    ],
+)
+def test_sides_that_cannot_understand_each_other_are_refused(
+    field: str, prefill: dict[str, object], decode: dict[str, object]
+) -> None:
+    assert [line for line in problems(pair(prefill, decode), hand_over.RULES) if f"error: {DECODE}.{field}:" in line]
+
+
+def test_mooncake_v1_allows_different_block_sizes() -> None:
+    launched = pair(decode={"blockSize": 64}, kvTransfer={"connector": "MooncakeConnectorV1"})
+
+    assert problems(launched, hand_over.RULES) == []
+
+
+def test_nixl_hands_over_to_more_tensor_ranks() -> None:
+    launched = pair(decode={"parallel": {"data": 2, "tensor": 4}}, kind="vLLM")
+
+    assert problems(launched, hand_over.RULES) == []
+
+
+def test_several_equal_roles_of_a_phase_are_right() -> None:
+    launched = serving(role("prefill"), role("decode"), role("more", phase="prefill"))
+
+    assert problems(launched, hand_over.RULES) == []
