@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import json
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -52,6 +53,13 @@ def on_uvloop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
             runner.run(asyncio.wait_for(test(*arguments, **named), 6 * DEADLINE))
 
     return run
+
+
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as probe, contextlib.suppress(OSError):
+        probe.bind(("::1", 0))
+        return True
+    return False
 
 
 def _dumps(content: object) -> bytes:
@@ -183,11 +191,11 @@ async def generated(request: Message, reply: Reply) -> None:
 class Engine:
     """An engine that answers by its script, and keeps what it was asked."""
 
-    def __init__(self, name: str, phase: Phase, script: Script, *, group: str = "g") -> None:
+    def __init__(self, name: str, phase: Phase, script: Script, *, host: str = "127.0.0.1") -> None:
         self.name = name
         self.phase = phase
         self.script = script
-        self.group = group
+        self.host = host
         self.requests: list[Message] = []
         self.connections = 0
         self.errors: list[Exception] = []
@@ -196,9 +204,9 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self.host, 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.endpoint = Endpoint(self.name, "127.0.0.1", port, phase=self.phase, group=self.group)
+        self.endpoint = Endpoint(self.name, self.host, port, phase=self.phase)
 
     async def stop(self) -> None:
         self._server.close()
@@ -339,14 +347,15 @@ async def router(
     timeout: float | None = None,  # noqa: ASYNC109 # the backend's, not this function's
     attempts: int = 2,
     model: str | None = None,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Rig]:
     """Run a router over engines with these scripts; no prefill scripts make an aggregated backend.
 
     At the end nothing may be left: no connection, no load.
     """
-    prefills = [Engine(f"ns/p{i}:8000", Phase.PREFILL, script) for i, script in enumerate(prefill)]
+    prefills = [Engine(f"ns/p{i}:8000", Phase.PREFILL, script, host=host) for i, script in enumerate(prefill)]
     phase = Phase.DECODE if prefill else Phase.AGGREGATED
-    decodes = [Engine(f"ns/d{i}:8000", phase, script) for i, script in enumerate(decode)]
+    decodes = [Engine(f"ns/d{i}:8000", phase, script, host=host) for i, script in enumerate(decode)]
     async with contextlib.AsyncExitStack() as stack:
         for engine in prefills + decodes:
             await engine.start()

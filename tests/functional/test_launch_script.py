@@ -219,6 +219,20 @@ def test_a_worker_starts_its_own_ranks_and_meets_the_entry_pod(tmp_path: Path) -
             assert pod.rank(launch.rank)["argv"] == expected
 
 
+def test_a_worker_that_waits_for_the_entry_pod_can_be_stopped(tmp_path: Path) -> None:
+    pod = enter(tmp_path, small(parallel={"data": 2 * RANKS, "dataLocal": RANKS}), WORKER_INDEX="1", ENTRY_ADDRESS="x")
+    (tmp_path / "bin" / "getent").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nexit 2\n")
+    (tmp_path / "bin" / "getent").chmod(stat.S_IRWXU)
+
+    with running(pod) as process:
+        wait_for((tmp_path / "asked").exists, "the worker asks for the entry pod")
+        process.terminate()
+        output_of(process)
+
+    assert process.returncode == 0
+    assert not list(tmp_path.glob("*.json"))
+
+
 def test_ranks_drain_on_sigterm_and_the_script_ends_well(tmp_path: Path) -> None:
     pod = enter(tmp_path, small())
     (tmp_path / "drain").touch()

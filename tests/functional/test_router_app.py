@@ -397,12 +397,6 @@ def test_a_certificate_that_is_none_is_named(config_file: str, arguments: tuple[
     assert f"{config_file}" in fail_to_start("--config", config_file, "--port", "0", "--admin-port", "0", *given)
 
 
-def test_contradicting_options_are_a_usage_error(config_file: str) -> None:
-    result = CliRunner().invoke(router, ["--config", config_file, "--namespace", "ns"])
-    assert result.exit_code == 2
-    assert "leave out kubeconfig, context and namespace" in result.output
-
-
 def test_options_are_read_from_the_environment_too(tmp_path: Path) -> None:
     output = fail_to_start(BATON_ROUTER_CONFIG=str(tmp_path / "from-environment.yaml"))
     assert "from-environment.yaml: No such file" in output

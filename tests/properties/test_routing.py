@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from baton.api.endpoints import Phase
 from baton.api.router_config import RouterConfig
+from baton.router.endpoints import EndpointSet
 from baton.routing.document import DocumentError, read_document
-from baton.routing.endpoints import endpoints_of, facts_of
+from baton.routing.endpoints import PodFacts, endpoints_of, facts_of
 from baton.routing.pick.groups import EndpointGroups, are_compatible
 from baton.routing.pick.least_loaded import MOST_ENDPOINTS, MOST_GROUPS, choose_one, choose_pair
 from baton.routing.table import RoutingTable
 from baton.routing.types import Endpoint, Load, RequestFacts
-from routing_builders import endpoint, pod
+from routing_builders import PD_GROUP, config, endpoint, pod, selector
 
 if TYPE_CHECKING:
     import random
@@ -222,3 +223,44 @@ def test_equally_loaded_decode_endpoints_of_all_groups_are_equally_likely(sizes:
             chosen[choice.decode.name] += 1
     assert set(chosen.values()) == {places}
     assert len(chosen) == total
+
+
+pod_changes = st.lists(
+    st.tuples(
+        st.integers(0, 4),
+        st.none()
+        | st.builds(
+            lambda role, group, ready, address: {
+                "own": {"role": role, "group": group},
+                "ready": ready,
+                "address": address,
+            },
+            st.sampled_from(["prefill", "decode", "other"]),
+            st.sampled_from(["g", "h", ""]),
+            st.booleans(),
+            st.sampled_from(["10.0.0.1", "10.0.0.2"]),
+        ),
+    ),
+    max_size=20,
+)
+
+
+@given(changes=pod_changes)
+def test_endpoints_that_followed_every_change_are_those_of_the_pods_that_are_left(
+    changes: list[tuple[int, JsonObject | None]],
+) -> None:
+    (backend,) = config(backend={"selector": selector(), "pdGroup": PD_GROUP}).backends
+    live = EndpointSet(backend)
+    pods: dict[int, PodFacts] = {}
+    for number, fields in changes:
+        old, new = pods.pop(number, None), None
+        if fields is not None:
+            new = pods[number] = facts_of(pod(f"p-{number}", **fields))
+        live.change(old, new)
+        fresh = EndpointSet(backend, pods.values())
+        assert set(live) == set(fresh)
+        assert pairs_of(live) == pairs_of(fresh)
+
+
+def pairs_of(live: EndpointSet) -> set[tuple[Endpoint, Endpoint]]:
+    return {(prefill, decode) for pair in live.groups.pairs for prefill in pair.prefills for decode in pair.decodes}

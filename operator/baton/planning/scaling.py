@@ -19,14 +19,20 @@ def missing_ordinals(*, present: Collection[int], wanted: int) -> list[int]:
 def surplus(candidates: Sequence[Unit], *, wanted: int, partition: int = 0) -> list[Unit]:
     """Return what to remove of the candidates, which come lowest ordinal first.
 
-    The first `partition` positions are protected and go last; then whatever does not run goes before what runs,
-    the cheaper before the dearer, the higher ordinal before the lower.
+    The first `partition` positions are protected and go last; then whatever does not run goes before what runs, of that
+    first what leaves in part, then the cheaper before the dearer, the higher ordinal before the lower.
     """
     count = len(candidates) - wanted
     if count <= 0:
         return []
     queue = sorted(
         enumerate(candidates),
-        key=lambda entry: (entry[0] < partition, entry[1].running, entry[1].cost, -entry[1].ordinal),
+        key=lambda entry: (
+            entry[0] < partition,
+            entry[1].running,
+            not entry[1].leaving,
+            entry[1].cost,
+            -entry[1].ordinal,
+        ),
     )
     return [candidate for _, candidate in queue[:count]]

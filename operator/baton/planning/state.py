@@ -41,6 +41,11 @@ class RoleReplica:
         return any(pod.started for pod in self.pods)
 
     @property
+    def leaving(self) -> bool:
+        """Whether any of its pods is on its way out."""
+        return any(pod.deleting for pod in self.pods)
+
+    @property
     def cost(self) -> int:
         """Sum of its pods' deletion costs."""
         return sum(pod.deletion_cost for pod in self.pods)
@@ -76,14 +81,14 @@ class Group:
         return all(any(replica.started for replica in replicas.values()) for replicas in self.roles.values())
 
     @property
+    def leaving(self) -> bool:
+        """Whether any of its pods is on its way out."""
+        return any(pod.deleting for pod in self.pods)
+
+    @property
     def cost(self) -> int:
         """Sum of its pods' deletion costs."""
         return sum(pod.deletion_cost for pod in self.pods)
-
-    @property
-    def revision(self) -> str:
-        """The revision most of its pods carry."""
-        return _most_common_revision(self.pods)
 
 
 Unit = TypeVar("Unit", Group, RoleReplica)
@@ -132,7 +137,7 @@ def _without_newer(
     if len(present) == len(expected):
         return expected
     pods = (pod for replicas in roles.values() for replica in replicas.values() for pod in replica.pods)
-    return expected if _most_common_revision(pods) == target.revision else present
+    return expected if most_common_revision(pods) == target.revision else present
 
 
 def _replica(target: Target, role: str, ordinal: int, members: _Members) -> RoleReplica:
@@ -155,6 +160,7 @@ def _replica(target: Target, role: str, ordinal: int, members: _Members) -> Role
     )
 
 
-def _most_common_revision(pods: Iterable[PodView]) -> str:
-    carried = [pod.labels.get(labels.REVISION, "") for pod in pods]
+def most_common_revision(pods: Iterable[PodView], *, besides: str = "") -> str:
+    """Return the revision that most of the pods carry, `besides` not counted; empty when there is none."""
+    carried = [revision for pod in pods if (revision := pod.labels.get(labels.REVISION, "")) != besides]
     return max(sorted(set(carried)), key=carried.count, default="")

@@ -40,10 +40,8 @@ class StartError(Exception):
     """The router cannot start; the message names the thing and the cure."""
 
 
-async def run(settings: RouterSettings, *, on_started: Callable[[int, int], None] = lambda *_: None) -> None:
+async def run(settings: RouterSettings) -> None:
     """Run the router until SIGTERM or SIGINT, then finish what is running; a second signal cuts it.
-
-    `on_started` hears the ports for clients and for probes.
 
     Raises:
         StartError: a port is taken, a file cannot be used, or nothing tells how to reach Kubernetes.
@@ -57,7 +55,7 @@ async def run(settings: RouterSettings, *, on_started: Callable[[int, int], None
         follow = await _source(settings, directory, resources)
         server = RouterServer(settings.data_path, directory, engine_tls=_engine_tls(settings.engine_authority))
         resources.push_async_callback(server.close)
-        on_started(*await _listen(server, settings))
+        await _listen(server, settings)
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
@@ -100,7 +98,7 @@ async def _source(
     return ConfigWatch(client, directory, namespaces=settings.namespaces).run
 
 
-async def _listen(server: RouterServer, settings: RouterSettings) -> tuple[int, int]:
+async def _listen(server: RouterServer, settings: RouterSettings) -> None:
     tls = _client_tls(settings)
     admin_port = await _bind(
         server.start_admin(settings.admin_host, settings.admin_port),
@@ -117,7 +115,6 @@ async def _listen(server: RouterServer, settings: RouterSettings) -> tuple[int, 
         clients=f"{settings.host}:{port}",
         admin=f"{settings.admin_host}:{admin_port}",
     )
-    return port, admin_port
 
 
 async def _bind(listening: Awaitable[int], place: str, *, option: str) -> int:

@@ -54,7 +54,7 @@ class EndpointSet:
         self._by_pod: dict[tuple[str, str], tuple[Endpoint, ...]] = {}
         self._by_group: dict[str, dict[str, Endpoint]] = {}
         self._members: dict[str, GroupMembers] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, None] = {}  # as a set, in the order of the changes
         self._arranged = EndpointGroups()
         for endpoint in static_endpoints_of(backend):
             self._add(endpoint)
@@ -84,7 +84,7 @@ class EndpointSet:
             return
         for endpoint in known:
             del self._by_group[endpoint.group][endpoint.name]
-            self._changed.add(endpoint.group)
+            self._changed[endpoint.group] = None
         for endpoint in endpoints:
             self._add(endpoint)
         if endpoints:
@@ -94,7 +94,7 @@ class EndpointSet:
 
     def _add(self, endpoint: Endpoint) -> None:
         self._by_group.setdefault(endpoint.group, {})[endpoint.name] = endpoint
-        self._changed.add(endpoint.group)
+        self._changed[endpoint.group] = None
 
     def _arrange(self) -> None:
         for group in self._changed:

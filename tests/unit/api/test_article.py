@@ -74,7 +74,7 @@ def scripts(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(scripts: Path, role: str, *, address: str = ADDRESS) -> tuple[int, subprocess.Popen[str]]:
+def start(scripts: Path, role: str, *, address: str = ADDRESS) -> subprocess.Popen[str]:
     environment = {
         **config_maps()["deepseekv4-pd-environment"],
         "PATH": f"{scripts}:{os.environ['PATH']}",
@@ -84,23 +84,22 @@ def start(scripts: Path, role: str, *, address: str = ADDRESS) -> tuple[int, sub
         "ROLE_ID": f"{role}-1",
         "http_proxy": "http://proxy.example:3128",
     }
-    process = subprocess.Popen(
+    return subprocess.Popen(
         ["bash", scripts / f"{role}.sh"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    return process.pid, process
 
 
 def started(scripts: Path, role: str) -> dict[str, Any]:
-    pid, process = start(scripts, role)
+    process = start(scripts, role)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
     seen = json.loads(out)
     assert isinstance(seen, dict)
-    assert seen["pid"] == pid, "vllm must replace the shell, or SIGTERM would not reach it"
+    assert seen["pid"] == process.pid, "vllm must replace the shell, or SIGTERM would not reach it"
     return seen
 
 
@@ -234,7 +233,7 @@ def test_the_engine_gets_the_interface_of_its_address_and_no_proxy(scripts: Path
 
 
 def test_a_script_says_why_it_does_not_start(scripts: Path) -> None:
-    _, process = start(scripts, "decode", address="10.9.9.9")
+    process = start(scripts, "decode", address="10.9.9.9")
     out, err = process.communicate(timeout=20)
 
     assert process.returncode == 1

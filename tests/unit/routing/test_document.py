@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from baton.routing.document import DocumentError, faults_of_config_map, faults_of_file, read_document
+from baton.routing.endpoints import static_endpoints_of
 from routing_builders import config, selector
 
 GOOD = """
@@ -84,6 +86,13 @@ def test_a_good_document_is_read() -> None:
 )
 def test_a_fault_is_named_by_its_field(path: str, value: object, fault: str) -> None:
     assert faults_in(changed(path, value))[0].startswith(fault)
+
+
+def test_the_example_file_is_good() -> None:
+    example = Path(__file__).parents[3] / "examples/router-file/router.yaml"
+    config = read_document(example.read_text(), strict=True)
+    assert faults_of_file(config) == []
+    assert sum(len(static_endpoints_of(backend)) for backend in config.backends) == 21
 
 
 def test_all_faults_are_named_together() -> None:

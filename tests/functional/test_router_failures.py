@@ -1,0 +1,414 @@
+"""What engines may do wrong, and what the client sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from functional.router_fixture import (
+    CHAT,
+    DONE,
+    TRANSFER,
+    Client,
+    Message,
+    Reply,
+    Rig,
+    chat,
+    eventually,
+    generated,
+    on_uvloop,
+    prefilled,
+    request,
+    router,
+    sse,
+)
+
+from baton.router.data_path_settings import DataPathSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Script = Callable[[Message, Reply], Awaitable[None]]
+
+ONE = {"choices": [{"delta": {"content": "one"}}]}
+
+
+async def hangs_up(request: Message, reply: Reply) -> None:
+    reply.hang_up()
+
+
+async def fails(request: Message, reply: Reply) -> None:
+    await reply.json({"error": {"message": "out of memory"}}, status=500)
+
+
+async def overloaded(request: Message, reply: Reply) -> None:
+    await reply.json({"error": "busy"}, status=503)
+
+
+async def refuses(request: Message, reply: Reply) -> None:
+    await reply.json({"error": {"message": "too long", "code": 400}}, status=400)
+
+
+async def hangs_up_after_the_head(request: Message, reply: Reply) -> None:
+    await reply.begin_stream()
+    reply.hang_up()
+
+
+async def hangs_up_in_the_answer(request: Message, reply: Reply) -> None:
+    await reply.raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+    reply.hang_up()
+
+
+async def speaks_nonsense(request: Message, reply: Reply) -> None:
+    await reply.raw(b"nonsense\r\n\r\n")
+
+
+async def ends_an_empty_stream(request: Message, reply: Reply) -> None:
+    await reply.begin_stream()
+    await reply.end_stream()
+
+
+async def answers_without_parameters(request: Message, reply: Reply) -> None:
+    await reply.json({"choices": [], "kv_transfer_params": None})
+
+
+async def answers_no_json(request: Message, reply: Reply) -> None:
+    await reply.json(b"<html>")
+
+
+async def never_answers(request: Message, reply: Reply) -> None:
+    await reply.client_gone()
+
+
+def names(rig: Rig) -> list[int]:
+    return [len(engine.requests) for engine in rig.prefill + rig.decode]
+
+
+@pytest.mark.parametrize(
+    "failing", [hangs_up, fails, overloaded, speaks_nonsense, answers_without_parameters, answers_no_json]
+)
+@on_uvloop
+async def test_another_prefill_is_tried_when_one_fails(failing: Script) -> None:
+    async with router(prefill=[failing, prefilled]) as rig:
+        answer = await rig.ask(chat())
+
+        assert names(rig) == [1, 1, 1]
+    assert (answer.status, answer.headers["x-baton-prefill"]) == (200, "ns/p1:8000")
+
+
+@on_uvloop
+async def test_another_pair_is_tried_when_nothing_listens() -> None:
+    async with router(prefill=[prefilled, prefilled]) as rig:
+        await rig.prefill[0].stop()
+        answer = await rig.ask(chat())
+
+    assert (answer.status, answer.headers["x-baton-prefill"]) == (200, "ns/p1:8000")
+
+
+@pytest.mark.parametrize(
+    "failing", [hangs_up, fails, hangs_up_after_the_head, hangs_up_in_the_answer, speaks_nonsense, ends_an_empty_stream]
+)
+@pytest.mark.parametrize("stream", [True, False])
+@on_uvloop
+async def test_a_decode_that_fails_before_its_first_byte_costs_a_new_prefill(failing: Script, stream: bool) -> None:
+    keys: list[int] = []
+
+    async def prefills_with_a_new_key(request: Message, reply: Reply) -> None:
+        keys.append(len(keys))
+        await reply.json({"kv_transfer_params": TRANSFER | {"key": keys[-1]}})
+
+    async with router([prefills_with_a_new_key], [failing, generated]) as rig:
+        answer = await rig.ask(chat(stream=stream))
+
+        [first], [second] = (engine.requests for engine in rig.decode)
+    assert [message.json["kv_transfer_params"]["key"] for message in (first, second)] == [0, 1]
+    assert (answer.status, answer.headers["x-baton-decode"]) == (200, "ns/d1:8000")
+
+
+@on_uvloop
+async def test_an_only_pair_is_tried_again() -> None:
+    async def fails_once(request: Message, reply: Reply) -> None:
+        await (fails if len(rig.decode[0].requests) == 1 else generated)(request, reply)
+
+    async with router(decode=[fails_once]) as rig:
+        answer = await rig.ask(chat())
+
+        assert names(rig) == [2, 2]
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("failing", "status", "code", "part"),
+    [
+        (fails, 502, "upstream_engine_error", 'answered 500: {"error":{"message":"out of memory"}}'),
+        (hangs_up, 502, "upstream_closed", "without an answer"),
+        (answers_without_parameters, 502, "upstream_no_transfer_parameters", "without kv_transfer_params"),
+        (answers_no_json, 502, "upstream_malformed", "other than JSON"),
+    ],
+)
+@on_uvloop
+async def test_tries_are_bounded_and_the_last_failure_is_told(failing: Script, status: int, code: str, part: str) -> None:
+    async with router(prefill=[failing] * 4, attempts=2) as rig:
+        answer = await rig.ask(chat())
+
+        assert names(rig) == [1, 1, 1, 0, 0]
+    error = answer.json["error"]
+    assert (answer.status, error["code"], error["type"]) == (status, code, "server_error")
+    assert part in error["message"]
+    assert "prefill endpoint ns/p2:8000" in error["message"].lower()
+    assert error["message"].endswith("(3 tries).")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@on_uvloop
+async def test_an_engines_refusal_passes_unchanged_and_is_not_retried(phase: str, stream: bool) -> None:
+    prefill, decode = (refuses, generated) if phase == "prefill" else (prefilled, refuses)
+    async with router([prefill, prefilled], [decode, generated]) as rig:
+        answer = await rig.ask(chat(stream=stream))
+
+        assert names(rig) == [1, 0, int(phase == "decode"), 0]
+    assert answer.status == 400
+    assert answer.body == b'{"error":{"message":"too long","code":400}}'
+    assert answer.headers["content-type"] == "application/json"
+
+
+@on_uvloop
+async def test_no_ready_pair_is_told_with_a_time_to_come_back() -> None:
+    async with router(settings=DataPathSettings(retry_after=7)) as rig:
+        rig.directory.choices = []
+        answer = await rig.ask(chat())
+
+    assert (answer.status, answer.headers["retry-after"]) == (503, "7")
+    assert answer.json["error"]["code"] == "no_ready_endpoints"
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@on_uvloop
+async def test_the_timeout_bounds_all_tries_together(phase: str) -> None:
+    prefill, decode = (never_answers, generated) if phase == "prefill" else (prefilled, never_answers)
+    async with router([prefill] * 3, [decode] * 3, timeout=0.1) as rig:
+        answer = await rig.ask(chat(stream=True))
+
+        assert sum(names(rig)) == (1 if phase == "prefill" else 2)
+    assert (answer.status, answer.json["error"]["code"]) == (504, "upstream_timeout")
+
+
+@on_uvloop
+async def test_decode_has_to_begin_before_prefill_gives_the_kv_away() -> None:
+    settings = DataPathSettings(hand_over_time=0.05)
+    async with router(decode=[never_answers, generated], settings=settings) as rig:
+        answer = await rig.ask(chat(stream=True))
+
+        assert names(rig) == [2, 1, 1]
+    assert answer.status == 200
+
+
+async def ask_stream(rig: Rig) -> tuple[Client, Message]:
+    client = await rig.send(request(chat(stream=True)))
+    return client, await client.read()
+
+
+def events(answer: Message) -> list[Any]:
+    assert answer.body.endswith(b"\n\n")
+    return [json.loads(event.removeprefix(b"data: ")) for event in answer.body.removesuffix(b"\n\n").split(b"\n\n")]
+
+
+@on_uvloop
+async def test_a_stream_that_breaks_off_ends_with_an_error_event() -> None:
+    async def breaks_off(request: Message, reply: Reply) -> None:
+        await reply.begin_stream()
+        await reply.chunk(sse(ONE) + b'data: {"half')
+        await eventually(lambda: rig.directory.in_flight["ns/p0:8000"] == 0)
+        reply.hang_up()
+
+    async with router(decode=[breaks_off, generated]) as rig:
+        client, answer = await ask_stream(rig)
+
+        assert names(rig) == [1, 1, 0]
+        assert await client.read_all() == b""
+    first, error = events(answer)
+    assert first == ONE
+    assert error["error"]["code"] == "upstream_broken_off"
+    assert "decode endpoint ns/d0:8000" in error["error"]["message"].lower()
+
+
+@on_uvloop
+async def test_a_stream_without_its_last_event_ends_with_an_error_event() -> None:
+    async def ends_early(request: Message, reply: Reply) -> None:
+        await reply.begin_stream()
+        await reply.chunk(sse(ONE))
+        await reply.end_stream()
+
+    async with router(decode=[ends_early]) as rig:
+        _, answer = await ask_stream(rig)
+
+    first, error = events(answer)
+    assert (first, error["error"]["code"]) == (ONE, "upstream_truncated")
+
+
+@on_uvloop
+async def test_a_stream_with_invalid_chunks_ends_with_an_error_event() -> None:
+    async def garbles(request: Message, reply: Reply) -> None:
+        await reply.begin_stream()
+        await reply.chunk(sse(ONE))
+        await reply.raw(b"zz\r\n")
+        await reply.client_gone()
+
+    async with router(decode=[garbles]) as rig:
+        _, answer = await ask_stream(rig)
+
+    first, error = events(answer)
+    assert (first, error["error"]["code"]) == (ONE, "upstream_malformed")
+
+
+@on_uvloop
+async def test_a_stream_that_stalls_ends_with_an_error_event() -> None:
+    async def stalls(request: Message, reply: Reply) -> None:
+        await reply.begin_stream()
+        await reply.chunk(sse(ONE))
+        await reply.client_gone()
+
+    async with router(decode=[stalls], settings=DataPathSettings(stall_time=0.05)) as rig:
+        _, answer = await ask_stream(rig)
+
+    first, error = events(answer)
+    assert (first, error["error"]["code"]) == (ONE, "upstream_stalled")
+
+
+@on_uvloop
+async def test_an_error_event_of_the_engine_passes_unchanged() -> None:
+    async def reports(request: Message, reply: Reply) -> None:
+        await reply.stream(ONE, {"error": {"message": "engine says"}})
+
+    async with router(decode=[reports]) as rig:
+        _, answer = await ask_stream(rig)
+
+    assert answer.body == sse(ONE, {"error": {"message": "engine says"}}) + DONE
+
+
+@on_uvloop
+async def test_an_answer_that_is_not_streamed_and_breaks_off_everywhere_is_a_502() -> None:
+    async with router(decode=[hangs_up_in_the_answer] * 3) as rig:
+        answer = await rig.ask(chat())
+
+        assert names(rig) == [3, 1, 1, 1]
+    assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_broken_off")
+
+
+@on_uvloop
+async def test_an_answer_ended_by_closing_the_connection_is_whole() -> None:
+    async def closes(request: Message, reply: Reply) -> None:
+        await reply.raw(b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + sse(ONE) + DONE)
+        reply.writer.close()
+
+    async with router(prefill=(), decode=[closes]) as rig:
+        _, answer = await ask_stream(rig)
+
+    assert answer.body == sse(ONE) + DONE
+
+
+@on_uvloop
+async def test_an_answer_too_large_to_keep_is_passed_on() -> None:
+    text = "x" * 300_000
+
+    async def verbose(request: Message, reply: Reply) -> None:
+        await reply.json({"text": text})
+
+    async with router(prefill=(), decode=[verbose], settings=DataPathSettings(max_answer_bytes=1000)) as rig:
+        answer = await rig.ask(chat())
+
+    assert answer.json == {"text": text}
+
+
+@on_uvloop
+async def test_a_prefill_answer_beyond_the_limit_is_not_kept() -> None:
+    async def verbose(request: Message, reply: Reply) -> None:
+        await reply.json({"kv_transfer_params": {"x": "y" * 2000}})
+
+    settings = DataPathSettings(max_answer_bytes=1000)
+    async with router(prefill=[verbose], settings=settings, attempts=0) as rig:
+        answer = await rig.ask(chat())
+
+    assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_too_large")
+
+
+@on_uvloop
+async def test_the_load_of_prefill_is_held_until_decodes_first_byte() -> None:
+    loads: list[dict[str, int]] = []
+
+    async def watches(request: Message, reply: Reply) -> None:
+        loads.append(dict(rig.directory.in_flight))
+        await reply.begin_stream()
+        await reply.chunk(sse(ONE))
+        await eventually(lambda: rig.directory.in_flight["ns/p0:8000"] == 0)
+        loads.append(dict(rig.directory.in_flight))
+        await reply.chunk(DONE)
+        await reply.end_stream()
+
+    async with router(decode=[watches]) as rig:
+        await ask_stream(rig)
+
+    assert loads == [{"ns/p0:8000": 1, "ns/d0:8000": 1}, {"ns/p0:8000": 0, "ns/d0:8000": 1}]
+
+
+@on_uvloop
+async def test_every_request_leaves_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "baton.router.access"):
+        async with router(prefill=[fails, prefilled]) as rig:
+            client = await rig.connect()
+            for body in (chat(), chat(model="other"), b"{"):
+                await client.ask(body)
+            await client.get("/nowhere")
+            await client.get("/healthz")
+
+    fields = [record.__dict__["baton_fields"] for record in caplog.records]
+    assert [(line["status"], line["reason"]) for line in fields] == [
+        (200, "ok"),
+        (404, "model_not_found"),
+        (400, "invalid_request"),
+        (404, "unknown_path"),
+    ]
+    served = fields[0]
+    assert (served["attempts"], served["prefill"], served["decode"]) == (2, "ns/p1:8000", "ns/d0:8000")
+    assert (served["route"], served["backend"], served["prompt_tokens"]) == ("default/route", "ns/b", 3)
+
+
+@on_uvloop
+async def test_a_fault_of_the_router_itself_is_an_answer_too(caplog: pytest.LogCaptureFixture) -> None:
+    async with router() as rig:
+        client = await rig.connect()
+        rig.directory.backend = None  # type: ignore[assignment] # whatever breaks
+        broken = await client.ask(chat())
+
+    assert (broken.status, broken.json["error"]["code"]) == (500, "internal_error")
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == ["request failed"]
+
+
+@on_uvloop
+async def test_a_connection_that_cannot_be_made_in_time_is_a_failed_try() -> None:
+    with socket.socket() as full:
+        # A listener whose queue is full answers no further connection.
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        async with router(prefill=[prefilled, prefilled], settings=DataPathSettings(connect_time=0.1)) as rig:
+            from dataclasses import replace
+
+            choice = rig.directory.choices[0]
+            assert choice.prefill is not None
+            slow = replace(choice.prefill, port=full.getsockname()[1])
+            rig.directory.choices[0] = replace(choice, prefill=slow)
+            answer = await rig.ask(chat(), CHAT)
+            await asyncio.sleep(0)
+        for filler in fillers:
+            filler.close()
+
+    assert (answer.status, answer.headers["x-baton-prefill"]) == (200, "ns/p1:8000")
