@@ -125,14 +125,16 @@ async def read_message(reader: asyncio.StreamReader) -> Message:
     elif "content-length" in head.headers:
         body = await reader.readexactly(int(head.headers["content-length"]))
     else:
-        body = await reader.read() if head.first.startswith("HTTP") else b""
+        is_final_answer = head.first.startswith("HTTP") and not head.first.startswith("HTTP/1.1 1")
+        body = await reader.read() if is_final_answer else b""
     return Message(head.first, head.headers, body)
 
 
 class Reply:
     """What a scripted engine answers with."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.engine = engine
         self.reader = reader
         self.writer = writer
 
@@ -170,6 +172,7 @@ class Reply:
         """Wait until the router has closed the connection."""
         with contextlib.suppress(ConnectionError):
             assert await self.reader.read() == b""
+        self.engine.abandoned += 1
 
 
 Script = Callable[[Message, Reply], Awaitable[None]]
@@ -189,7 +192,10 @@ async def generated(request: Message, reply: Reply) -> None:
 
 
 class Engine:
-    """An engine that answers by its script, and keeps what it was asked."""
+    """An engine that answers by its script, and keeps what it was asked.
+
+    `abandoned` counts the answers during which it saw the router go.
+    """
 
     def __init__(self, name: str, phase: Phase, script: Script, *, host: str = "127.0.0.1") -> None:
         self.name = name
@@ -198,6 +204,7 @@ class Engine:
         self.host = host
         self.requests: list[Message] = []
         self.connections = 0
+        self.abandoned = 0
         self.errors: list[Exception] = []
         self.endpoint: Endpoint
         self._server: asyncio.Server
@@ -220,12 +227,15 @@ class Engine:
         self._tasks.add(task)
         self.connections += 1
         try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                while True:
-                    request = await read_message(reader)
-                    self.requests.append(request)
-                    await self.script(request, Reply(reader, writer))
-        except asyncio.CancelledError:
+            while True:
+                request = await read_message(reader)
+                self.requests.append(request)
+                try:
+                    await self.script(request, Reply(self, reader, writer))
+                except ConnectionError:
+                    self.abandoned += 1
+                    raise
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         except Exception as error:  # noqa: BLE001 # the rig raises it where the test sees it
             self.errors.append(error)
@@ -328,6 +338,10 @@ class Rig:
         self.clients.append(client)
         return client
 
+    def close_clients(self) -> None:
+        for client in self.clients:
+            client.close()
+
     async def ask(self, body: Any, path: str = CHAT, *, headers: str = "") -> Message:
         return await (await self.connect()).ask(body, path, headers=headers)
 
@@ -346,6 +360,7 @@ async def router(
     settings: DataPathSettings | None = None,
     timeout: float | None = None,  # noqa: ASYNC109 # the backend's, not this function's
     attempts: int = 2,
+    interval: float = 0.001,
     model: str | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Rig]:
@@ -364,7 +379,7 @@ async def router(
             name="ns/b",
             connector=connector,
             timeout=timeout,
-            retry=RetryPolicy(attempts=attempts, interval=0.001),
+            retry=RetryPolicy(attempts=attempts, interval=interval),
         )
         firsts = [engine.endpoint for engine in prefills] or [None]
         choices = [Choice(second.endpoint, first) for first, second in itertools.product(firsts, decodes)]
@@ -372,8 +387,8 @@ async def router(
         server = RouterServer(settings or DataPathSettings(), directory, request_ids=lambda: "made-id")
         rig = Rig(server, directory, prefills, decodes, await server.start("127.0.0.1", 0))
         stack.push_async_callback(server.close)
+        stack.callback(rig.close_clients)
         yield rig
-        for client in rig.clients:
-            client.close()
+        rig.close_clients()
         await eventually(lambda: server.is_idle and directory.is_idle)
         assert [error for engine in prefills + decodes for error in engine.errors] == []

@@ -136,10 +136,7 @@ def aggregated(name: str) -> Engine:
 
 
 def document(model: str, *wanted: Engine) -> str:
-    static = [
-        {"address": "127.0.0.1", "port": engine.endpoint.port, "phase": engine.phase.value, "group": engine.group}
-        for engine in wanted
-    ]
+    static = [{"address": "127.0.0.1", "port": engine.endpoint.port, "phase": engine.phase.value} for engine in wanted]
     return yaml.safe_dump(config(model, backend={"endpoints": static, "connector": "mooncake"}).document())
 
 
@@ -251,7 +248,7 @@ class ApiServer(FakeApiServer):
 
     def put_pod(self, engine: Engine, **fields: Any) -> None:
         announced = {"port": engine.endpoint.port, "phase": engine.phase.value}
-        own = {"app": "m", "group": engine.group}
+        own = {"app": "m", "group": engine.name.rsplit("-", 3)[0]}
         found: JsonObject = pod(engine.name, own, address="127.0.0.1", announced=announced, **fields)
         self.put(PODS, engine.name, metadata=found["metadata"], status=found["status"])
 
@@ -276,10 +273,9 @@ def kubeconfig(api_server: ApiServer, tmp_path: Path) -> str:
 
 
 def pair(number: int) -> tuple[Engine, Engine]:
-    group = f"s-{number}"
     return (
-        Engine(f"{group}-prefill-0-0", Phase.PREFILL, prefilled, group=group),
-        Engine(f"{group}-decode-0-0", Phase.DECODE, generated, group=group),
+        Engine(f"s-{number}-prefill-0-0", Phase.PREFILL, prefilled),
+        Engine(f"s-{number}-decode-0-0", Phase.DECODE, generated),
     )
 
 

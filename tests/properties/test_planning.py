@@ -153,7 +153,7 @@ class Lifecycle(RuleBasedStateMachine):
         after = self.cluster.copy()
         made = after.step()
         again = after.plan()
-        assert again.actions == ()
+        assert again.actions == (), (made.actions, self.cluster.pods)
         before, now = made.status.document(), again.status.document()
         assert {key: now[key] for key in now if now[key] != before[key]} == {}, (before, made.actions, self.cluster.pods)
 

@@ -257,7 +257,8 @@ class Engine(ApiModel):
     flags: FreeObject | None = Field(
         default=None,
         description="Other vllm flags by name without dashes; true is a bare flag, false is --no-NAME, objects become "
-        "JSON, null removes a computed flag. They win over what is computed, except ports, ranks and sizes.",
+        "JSON, null removes a computed flag (kubectl apply drops nulls, kubectl apply --server-side does not). "
+        "They win over what is computed, except ports, ranks and sizes.",
     )
     env: dict[str, str] | None = Field(
         default=None,

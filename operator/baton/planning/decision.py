@@ -96,35 +96,33 @@ def _remove_surplus_replicas(target: Target, group: Group, decision: Decision) -
 
 
 def _recover(target: Target, group: Group, decision: Decision, *, now: datetime) -> None:
+    """Delete what failed or lost a pod, as far as the recovery policy says; what should be there is filled again."""
     spec = target.serving.spec
     grace = timedelta(seconds=spec.template.restart_grace_period_seconds)
-    for role in group.expected:
-        staying = _staying_replicas(group, role, decision)
-        if spec.recovery_policy is RecoveryPolicy.SERVING_GROUP and has_lost_replica(
-            target.serving, group, role, staying=staying
-        ):
-            decision.doom(group.pods, f"a replica of {role.name} was lost")
-        for replica in staying:
+    if spec.recovery_policy is RecoveryPolicy.SERVING_GROUP:
+        for role in group.expected:
+            staying = _staying_replicas(group, role, decision)
+            if has_lost_replica(target.serving, group, role, staying=staying):
+                decision.doom(group.pods, f"a replica of {role.name} was lost")
+    for replica in group.replicas:
+        if decision.keeps(replica):
             health = examine(replica, grace=grace, now=now)
             if health.wait is not None:
                 decision.waits.append(health.wait)
-            _replace_broken(spec.recovery_policy, group, replica, health, decision)
+            if health.failed or health.lost:
+                _replace_broken(target, group, replica, health, decision)
 
 
-def _replace_broken(
-    policy: RecoveryPolicy, group: Group, replica: RoleReplica, health: Health, decision: Decision
-) -> None:
-    if not (health.failed or health.lost):
-        return
+def _replace_broken(target: Target, group: Group, replica: RoleReplica, health: Health, decision: Decision) -> None:
     name = health.failed[0].name if health.failed else role_id(replica.role, replica.ordinal)
     reason = f"{name} failed" if health.failed else f"{name} lost a pod"
-    match policy:
-        case RecoveryPolicy.NONE:
+    match target.serving.spec.recovery_policy:
+        case RecoveryPolicy.NONE if not replica.outdated:  # nothing could fill the gap in one of an older template
             decision.doom(health.failed, reason)
-        case RecoveryPolicy.ROLE:
-            decision.doom(replica.pods, reason)
-        case RecoveryPolicy.SERVING_GROUP:
+        case RecoveryPolicy.SERVING_GROUP if replica.role in target.roles:
             decision.doom(group.pods, reason)
+        case _:
+            decision.doom(replica.pods, reason)
 
 
 def _replace_groups(target: Target, groups: Mapping[int, Group], decision: Decision) -> None:

@@ -132,12 +132,13 @@ def _group(target: Target, ordinal: int, found: Mapping[str, dict[int, _Members]
 def _without_newer(
     target: Target, expected: tuple[Role, ...], roles: Mapping[str, Mapping[int, RoleReplica]]
 ) -> tuple[Role, ...]:
-    """Leave out roles that a group of an older revision does not have; its replacement will."""
+    """Leave out the roles that a group with pods of another revision does not have; its replacement will."""
     present = tuple(role for role in expected if role.name in roles or not role.replicas)
     if len(present) == len(expected):
         return expected
     pods = (pod for replicas in roles.values() for replica in replicas.values() for pod in replica.pods)
-    return expected if most_common_revision(pods) == target.revision else present
+    is_of_target = all(pod.labels.get(labels.REVISION) == target.revision for pod in pods)
+    return expected if is_of_target else present
 
 
 def _replica(target: Target, role: str, ordinal: int, members: _Members) -> RoleReplica:
@@ -158,9 +159,3 @@ def _replica(target: Target, role: str, ordinal: int, members: _Members) -> Role
         complete=complete,
         running=complete and ready,
     )
-
-
-def most_common_revision(pods: Iterable[PodView], *, besides: str = "") -> str:
-    """Return the revision that most of the pods carry, `besides` not counted; empty when there is none."""
-    carried = [revision for pod in pods if (revision := pod.labels.get(labels.REVISION, "")) != besides]
-    return max(sorted(set(carried)), key=carried.count, default="")

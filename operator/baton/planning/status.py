@@ -16,7 +16,7 @@ from baton.api.serving import ModelServing, ModelServingStatus, RoleStatus
 from baton.planning.conditions import update_conditions
 from baton.planning.decision import Decision
 from baton.planning.naming import role_id
-from baton.planning.state import Group, most_common_revision
+from baton.planning.state import Group
 from baton.planning.target import Target
 
 ACCEPTED = "Accepted"
@@ -104,10 +104,13 @@ def _role_statuses(target: Target, groups: Mapping[int, Group], decision: Decisi
 
 def _current_revision(target: Target, groups: Mapping[int, Group]) -> str:
     """Return the revision that outdated groups are of: the one known so far, or the most common."""
-    candidates = (
-        most_common_revision(group.pods, besides=target.revision) for group in groups.values() if group.outdated
-    )
-    old = [revision for revision in candidates if revision]
+    old = [
+        revision
+        for group in groups.values()
+        if group.outdated
+        for pod in group.pods
+        if (revision := pod.labels.get(labels.REVISION, "")) != target.revision
+    ]
     known = target.serving.status.current_revision
     if known in old:
         return known

@@ -73,7 +73,7 @@ def test_what_nobody_can_place_is_refused(text: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("engine", "problem"),
     [
-        ("{modle: {}}", ".modle: is no field of this object; did you mean model?"),
+        ("{modelz: {}}", ".modelz: is no field of this object; did you mean model?"),
         ("{model: {served_name: a}}", ".model.served_name: is no field of this object; did you mean servedName?"),
         ("{resources: {zzz: 1}}", ".resources.zzz: is no field of this object; there are cpu, memory, sharedMemory"),
         ("{maxNumSeqs: '4'}", ".maxNumSeqs: should be a valid integer, not '4'"),

@@ -117,7 +117,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._live.add(self)
         if len(self._live) > self._limits.connections:
-            self._refuse(Refusal(503, "The router has as many connections as it may have."))
+            self._refuse(Refusal(503, "The router has as many connections as it may have."), may_linger=False)
         else:
             self._advance()
 
@@ -228,11 +228,11 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._advance()
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal, *, may_linger: bool = True) -> None:
         response = ClientResponse(self._transport, keep_alive=False)
         self._application.refuse(refusal, response)
         self._is_closing = True
-        if self._transport.can_write_eof():
+        if may_linger and self._transport.can_write_eof():
             self._transport.write_eof()
             self._deadline.set(self._loop.time() + _LINGER_TIME)
         else:
