@@ -45,6 +45,8 @@ fix: setup ## Format the code and mend what the linter can mend.
 
 generate: setup ## Write the generated files: CRDs and the router document's schema.
 	$(BIN)/baton crds --output crds
+	@mkdir -p docs/reference
+	$(BIN)/baton router --config-schema > docs/reference/router-config.schema.json
 
 golden: setup ## Rewrite the golden files of the rendering tests; review the difference.
 	GOLDEN=update $(BIN)/pytest -q tests/unit/rendering

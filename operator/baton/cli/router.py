@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
 import click
 
+from baton.api.router_config import RouterConfig
 from baton.router.config_file import ConfigFileError
 from baton.router.data_path_settings import DataPathSettings
 from baton.router.settings import RouterSettings
@@ -88,6 +90,12 @@ def _refuse_negative(_context: click.Context, _option: click.Parameter, value: f
     return value
 
 
+def _print_schema(context: click.Context, _option: click.Parameter, is_wanted: bool) -> None:  # noqa: FBT001 # click's shape
+    if is_wanted:
+        click.echo(json.dumps(RouterConfig.model_json_schema(by_alias=True), indent=2))
+        context.exit()
+
+
 @click.command(
     "router",
     cls=_Command,
@@ -107,6 +115,14 @@ def _refuse_negative(_context: click.Context, _option: click.Parameter, value: f
 )
 @click.option(
     "--config", type=_FILE, help="File with routes and endpoints, instead of Kubernetes. Changes are followed."
+)
+@click.option(
+    "--config-schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of that file.",
 )
 @click.option(
     "--kubeconfig", type=click.Path(dir_okay=False), help="Default: service account, $KUBECONFIG, ~/.kube/config."

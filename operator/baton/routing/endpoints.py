@@ -16,8 +16,6 @@ from baton.api.router_config import BackendConfig
 from baton.api.traffic import PDGroup
 from baton.routing.types import Endpoint
 
-DRAINING: Final = f"{labels.BATON}/draining"
-"""Pod annotation: the pod ends soon and takes no new requests. Its value does not matter."""
 LAST_PORT: Final = 65535
 
 _ORDINAL = re.compile(r"-([0-9]+)$", re.ASCII)
@@ -60,7 +58,7 @@ def facts_of(pod: JsonObject) -> PodFacts:
         labels=metadata.get("labels") or {},
         is_ready=status.get("phase") == "Running" and _has_condition(status, "Ready"),
         is_deleting=metadata.get("deletionTimestamp") is not None,
-        is_draining=DRAINING in annotations,
+        is_draining=labels.DRAINING in annotations,
         announced=announced,
         problem=problem,
     )

@@ -8,7 +8,7 @@ from baton.api import labels
 from baton.api.endpoints import Phase
 from baton.api.router_config import BackendConfig
 from baton.api.traffic import Protocol
-from baton.routing.endpoints import DRAINING, endpoints_of, facts_of, static_endpoints_of
+from baton.routing.endpoints import endpoints_of, facts_of, static_endpoints_of
 from baton.routing.types import Endpoint
 from routing_builders import PD_GROUP, pod, selector
 
@@ -90,7 +90,7 @@ def test_without_a_pd_group_the_serving_group_is_the_group() -> None:
         pod("p-0", ready=False),
         pod("p-0", deleting=True),
         pod("p-0", address=""),
-        pod("p-0", annotations={DRAINING: ""}),
+        pod("p-0", annotations={labels.DRAINING: ""}),
         {**pod("p-0"), "status": {**pod("p-0")["status"], "phase": "Failed"}},
         {**pod("p-0"), "status": None},
         {"metadata": {"name": "p-0"}},
