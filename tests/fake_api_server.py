@@ -113,13 +113,14 @@ class FakeApiServer:
         kind = "MODIFIED" if known is not None else "ADDED"
         return self._store(collection, kind, {"metadata": metadata, **rest})
 
-    def remove(self, collection: str, name: str, *, namespace: str = "ns", is_told: bool = True) -> None:
+    def remove(self, collection: str, name: str, *, namespace: str = "ns", is_told: bool = True) -> JsonObject:
         """Delete an object; untold, as if it happened while no watch was open and its event were forgotten."""
+        self._version += 1
         found = self._objects[collection].pop((namespace, name))
+        last = {**found, "metadata": {**found["metadata"], "resourceVersion": str(self._version)}}
         if is_told:
-            self._tell(collection, "DELETED", found)
-        else:
-            self._version += 1
+            self._record(collection, "DELETED", last)
+        return last
 
     def bookmark(self) -> str:
         """Send a bookmark to every watch; return its version."""
@@ -268,7 +269,7 @@ class FakeApiServer:
         elif verb == "delete":
             if body.get("preconditions", {}).get("uid", metadata["uid"]) != metadata["uid"]:
                 return _status(409, "Conflict", "the UID in the precondition is another one")
-            self.remove(collection, key[1], namespace=key[0])
+            found = self.remove(collection, key[1], namespace=key[0])
         return _json(200, found)
 
     def _store(self, collection: str, kind: str, found: JsonObject) -> JsonObject:
@@ -278,11 +279,6 @@ class FakeApiServer:
         self._objects.setdefault(collection, {})[metadata["namespace"], metadata["name"]] = stored
         self._record(collection, kind, stored)
         return stored
-
-    def _tell(self, collection: str, kind: str, found: JsonObject) -> None:
-        self._version += 1
-        last = {**found, "metadata": {**found["metadata"], "resourceVersion": str(self._version)}}
-        self._record(collection, kind, last)
 
     def _record(self, collection: str, kind: str, found: JsonObject) -> None:
         self._history.append((self._version, kind, collection, found))

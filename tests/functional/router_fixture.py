@@ -17,12 +17,13 @@ import uvloop
 
 from baton.api.endpoints import Phase
 from baton.api.router_config import BackendConfig, RetryPolicy
-from baton.api.traffic import KVConnectorType
+from baton.api.traffic import KVConnectorType, Protocol
 from baton.router.data_path_settings import DataPathSettings
 from baton.router.server import RouterServer
 from baton.routing.types import Choice, Endpoint, Match
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Coroutine, Sequence
     from collections.abc import Set as AbstractSet
 
@@ -197,11 +198,12 @@ class Engine:
     `abandoned` counts the answers during which it saw the router go.
     """
 
-    def __init__(self, name: str, phase: Phase, script: Script, *, host: str = "127.0.0.1") -> None:
+    def __init__(self, name: str, phase: Phase, script: Script, *, host: str, tls: ssl.SSLContext | None) -> None:
         self.name = name
         self.phase = phase
         self.script = script
         self.host = host
+        self.tls = tls
         self.requests: list[Message] = []
         self.connections = 0
         self.abandoned = 0
@@ -211,9 +213,10 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.host, 0)
+        self._server = await asyncio.start_server(self._serve, self.host, 0, ssl=self.tls)
         port = self._server.sockets[0].getsockname()[1]
-        self.endpoint = Endpoint(self.name, self.host, port, phase=self.phase)
+        protocol = Protocol.HTTP if self.tls is None else Protocol.HTTPS
+        self.endpoint = Endpoint(self.name, self.host, port, phase=self.phase, protocol=protocol)
 
     async def stop(self) -> None:
         self._server.close()
@@ -363,14 +366,18 @@ async def router(
     interval: float = 0.001,
     model: str | None = None,
     host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+    engine_tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Rig]:
     """Run a router over engines with these scripts; no prefill scripts make an aggregated backend.
 
+    `tls` is the engines', `engine_tls` the router's for them.
+
     At the end nothing may be left: no connection, no load.
     """
-    prefills = [Engine(f"ns/p{i}:8000", Phase.PREFILL, script, host=host) for i, script in enumerate(prefill)]
+    prefills = [Engine(f"ns/p{i}:8000", Phase.PREFILL, script, host=host, tls=tls) for i, script in enumerate(prefill)]
     phase = Phase.DECODE if prefill else Phase.AGGREGATED
-    decodes = [Engine(f"ns/d{i}:8000", phase, script, host=host) for i, script in enumerate(decode)]
+    decodes = [Engine(f"ns/d{i}:8000", phase, script, host=host, tls=tls) for i, script in enumerate(decode)]
     async with contextlib.AsyncExitStack() as stack:
         for engine in prefills + decodes:
             await engine.start()
@@ -381,10 +388,12 @@ async def router(
             timeout=timeout,
             retry=RetryPolicy(attempts=attempts, interval=interval),
         )
-        firsts = [engine.endpoint for engine in prefills] or [None]
-        choices = [Choice(second.endpoint, first) for first, second in itertools.product(firsts, decodes)]
+        firsts: list[Endpoint | None] = [engine.endpoint for engine in prefills]
+        choices = [Choice(second.endpoint, first) for first, second in itertools.product(firsts or [None], decodes)]
         directory = StaticDirectory(backend, choices, model=model)
-        server = RouterServer(settings or DataPathSettings(), directory, request_ids=lambda: "made-id")
+        server = RouterServer(
+            settings or DataPathSettings(), directory, request_ids=lambda: "made-id", engine_tls=engine_tls
+        )
         rig = Rig(server, directory, prefills, decodes, await server.start("127.0.0.1", 0))
         stack.push_async_callback(server.close)
         stack.callback(rig.close_clients)

@@ -13,6 +13,7 @@ from baton.kube.client import Client
 from baton.kube.errors import (
     CONNECTION_LOST,
     NOT_SENT,
+    SILENCE,
     TIMEOUT,
     AlreadyExists,
     Conflict,
@@ -268,7 +269,7 @@ async def test_a_silent_watch_is_given_up(client: Client) -> None:
     async with aclosing(events):
         with pytest.raises(Transient) as caught:
             await anext(events)
-    assert caught.value.reason == TIMEOUT
+    assert caught.value.reason == SILENCE
 
 
 async def test_a_watch_that_is_cut_is_transient(client: Client, server: FakeApiServer) -> None:

@@ -9,10 +9,10 @@ from prometheus_client import REGISTRY
 
 from baton.kube.access import Access, Authorization, Credentials
 from baton.kube.client import Client
-from baton.kube.errors import TIMEOUT, ApiError, Forbidden, Gone, NotFound, Transient
+from baton.kube.errors import ApiError, Forbidden, Gone, NotFound, Transient
 from baton.kube.reflector import Reflector
 from baton.kube.resources import MODEL_SERVINGS, PODS
-from fake_api_server import CUT, FakeApiServer
+from fake_api_server import CUT, STALL, FakeApiServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -254,13 +254,33 @@ async def test_a_refusal_is_shown_and_not_fatal(server: FakeApiServer, status: i
         assert REGISTRY.get_sample_value("reflector_errors_total", labels) == 3
 
 
-async def test_a_silent_stream_is_left_and_listed_again(server: FakeApiServer) -> None:
-    async with mirror(server, silence=0.1) as mirrored:
+async def test_a_silent_stream_is_left_and_resumed(server: FakeApiServer) -> None:
+    async with mirror(server, silence=0.05) as mirrored:
         await watched(server, mirrored)
-        server.put("/api/v1/services", "unrelated")
-        await mirrored.until(lambda: server.count("list") == 2)
-        labels = {"name": "pods", "reason": TIMEOUT}
-        assert (REGISTRY.get_sample_value("reflector_errors_total", labels) or 0) >= 1
+        version = server.bookmark()
+        await mirrored.until(lambda: server.count("watch") >= 3)
+        server.put(COLLECTION, "a")
+        await mirrored.shows("a=")
+        assert server.count("list") == 1
+        assert [seen.query["resourceVersion"] for seen in server.requests if seen.verb == "watch"][1:3] == [version] * 2
+        assert mirrored.error() is None
+
+
+async def test_a_watch_that_is_not_answered_makes_it_list_again(server: FakeApiServer) -> None:
+    server.fail("watch", STALL)
+    async with mirror(server, silence=0.05) as mirrored:
+        await watched(server, mirrored)
+        assert server.count("list") == 2
+
+
+async def test_the_answer_to_a_delete_that_comes_after_the_event_revives_nothing(server: FakeApiServer) -> None:
+    server.put(COLLECTION, "a")
+    async with mirror(server) as mirrored, Client.from_url(server.url) as client:
+        await watched(server, mirrored)
+        answer = await client.delete(PODS, "ns", "a")
+        await mirrored.shows()
+        mirrored.reflector.store.offer("MODIFIED", answer)
+        assert mirrored.names() == []
 
 
 async def test_a_line_may_have_any_length(server: FakeApiServer) -> None:

@@ -8,6 +8,8 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+
+from baton.router.data_path_settings import DataPathSettings
 from functional.router_fixture import (
     DEADLINE,
     DONE,
@@ -26,8 +28,6 @@ from functional.router_fixture import (
     router,
     sse,
 )
-
-from baton.router.data_path_settings import DataPathSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -303,14 +303,14 @@ async def connect_slowly(rig: Rig) -> Client:
 
 @on_uvloop
 async def test_a_slow_client_slows_its_engine_and_loses_nothing() -> None:
-    pieces = 500
+    pieces, padding = 300, "x" * 65_000
     written = 0
 
     async def pours(request: Message, reply: Reply) -> None:
         nonlocal written
         await reply.begin_stream()
         for n in range(pieces):
-            await reply.chunk(sse({"n": n, "padding": "x" * 65_000}))
+            await reply.chunk(sse({"n": n, "padding": padding}))
             written = n
         await reply.chunk(DONE)
         await reply.end_stream()
@@ -324,22 +324,14 @@ async def test_a_slow_client_slows_its_engine_and_loses_nothing() -> None:
             before = written
             await asyncio.sleep(0.1)
         stuck = written
-        numbers = []
+        body = b""
         async with asyncio.timeout(DEADLINE):
-            while (chunk := await read_whole_event(client)) != DONE:
-                numbers.append(int(chunk[11:].split(b",")[0]))
+            while chunk := await read_chunk(client.reader):
+                body += chunk
 
-    # What was under way is what the sockets' buffers hold (some MiB here), not the 32 MB of the answer.
-    assert stuck < pieces - 100
-    assert numbers == list(range(pieces))
-
-
-async def read_whole_event(client: Client) -> bytes:
-    """Read chunks until an event is whole."""
-    event = b""
-    while not event.endswith(b"\n\n"):
-        event += await read_chunk(client.reader)
-    return event
+    # What was under way is what the sockets' buffers hold (some MiB here), not the 20 MB of the answer.
+    assert stuck < pieces - 50
+    assert body == b"".join(sse({"n": n, "padding": padding}) for n in range(pieces)) + DONE
 
 
 @on_uvloop

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
+import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from functional.router_fixture import Message, Reply, Rig, chat, eventually, generated, on_uvloop, router
 
+from baton.api.traffic import Protocol
 from baton.router.data_path_settings import DataPathSettings
+from baton.routing.types import Choice
+from functional.router_fixture import (
+    Client,
+    Message,
+    Reply,
+    Rig,
+    chat,
+    eventually,
+    generated,
+    on_uvloop,
+    request,
+    router,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     Script = Callable[[Message, Reply], Awaitable[None]]
 
@@ -102,32 +120,40 @@ async def test_idle_connections_are_bounded() -> None:
     assert [answer.status for answer in answers] == [200] * 5
 
 
+ONE_CONNECTION = DataPathSettings(max_endpoint_connections=1)
+
+
 @on_uvloop
-async def test_requests_wait_for_a_connection_and_no_longer_than_their_deadline() -> None:
+async def test_requests_beyond_the_limit_of_connections_wait_for_one() -> None:
     async def waits(request: Message, reply: Reply) -> None:
         await release.wait()
         await generated(request, reply)
 
     release = asyncio.Event()
-    settings = DataPathSettings(max_endpoint_connections=1)
-    async with router(prefill=(), decode=[waits], settings=settings, timeout=0.3, attempts=0) as rig:
+    async with router(prefill=(), decode=[waits], settings=ONE_CONNECTION) as rig:
         first = asyncio.ensure_future(rig.ask(chat()))
         await eventually(lambda: len(rig.decode[0].requests) == 1)
-        second = asyncio.ensure_future(rig.ask(chat()))
+        leaving = await rig.send(request(chat()))
         await eventually(lambda: "1 waiting" in repr(rig.server))
-        gone = await rig.connect()
-        asyncio.ensure_future(gone.ask(chat())).add_done_callback(lambda asked: asked.exception())
+        second = asyncio.ensure_future(rig.ask(chat()))
         await eventually(lambda: "2 waiting" in repr(rig.server))
-        gone.close()
+        leaving.close()
         await eventually(lambda: "1 waiting" in repr(rig.server))
         release.set()
 
         assert [(await first).status, (await second).status] == [200, 200]
-        assert len(rig.decode[0].requests) == 2
+        assert (len(rig.decode[0].requests), rig.decode[0].connections) == (2, 1)
 
-        release.clear()
+
+@on_uvloop
+async def test_requests_wait_for_a_connection_no_longer_than_their_deadline() -> None:
+    async def never_answers(request: Message, reply: Reply) -> None:
+        await reply.client_gone()
+
+    async with router(prefill=(), decode=[never_answers], settings=ONE_CONNECTION, timeout=0.1) as rig:
         answers = await asyncio.gather(rig.ask(chat()), rig.ask(chat()))
-        assert sorted(answer.json["error"]["code"] for answer in answers) == ["upstream_timeout"] * 2
+
+    assert [answer.json["error"]["code"] for answer in answers] == ["upstream_timeout"] * 2
 
 
 @pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"x"])
@@ -168,3 +194,43 @@ async def test_interim_answers_are_kept_from_the_client() -> None:
 
     assert answer.status == 200
     assert "link" not in answer.headers
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Return a file with a certificate for 127.0.0.1 and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificate of this test, and is not here")
+    make = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    path = tmp_path / "certificate.pem"
+    subprocess.run([*make, *names, "-keyout", path, "-out", tmp_path / "only.pem"], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + (tmp_path / "only.pem").read_bytes())
+    return path
+
+
+@on_uvloop
+async def test_both_sides_may_speak_tls(certificate: Path) -> None:
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+
+    async with router(prefill=(), tls=serving, engine_tls=trusting) as rig:
+        port = await rig.server.start("127.0.0.1", 0, tls=serving)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+        client = Client(reader, writer)
+        rig.clients.append(client)
+        answers = [await client.ask(chat(stream=stream)) for stream in (True, False)]
+
+        assert rig.decode[0].connections == 1
+    assert [answer.status for answer in answers] == [200, 200]
+
+
+@on_uvloop
+async def test_an_engine_that_does_not_speak_tls_as_announced_is_not_used() -> None:
+    async with router(prefill=(), attempts=0, settings=DataPathSettings(connect_time=0.1)) as rig:
+        rig.directory.choices = [Choice(replace(rig.decode[0].endpoint, protocol=Protocol.HTTPS))]
+        answer = await rig.ask(chat())
+
+    assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_refused")

@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from baton.router.data_path_settings import DataPathSettings
 from functional.router_fixture import (
     DONE,
     TRANSFER,
@@ -25,8 +27,6 @@ from functional.router_fixture import (
     router,
     sse,
 )
-
-from baton.router.data_path_settings import DataPathSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -150,7 +150,9 @@ async def test_an_only_pair_is_tried_again() -> None:
     ],
 )
 @on_uvloop
-async def test_tries_are_bounded_and_the_last_failure_is_told(failing: Script, status: int, code: str, part: str) -> None:
+async def test_tries_are_bounded_and_the_last_failure_is_told(
+    failing: Script, status: int, code: str, part: str
+) -> None:
     async with router(prefill=[failing] * 4, attempts=2) as rig:
         answer = await rig.ask(chat())
 

@@ -7,6 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+
+from baton.api.traffic import KVConnectorType
+from baton.router.data_path_settings import DataPathSettings
+from baton.routing.types import Choice
 from functional.router_fixture import (
     COMPLETIONS,
     DONE,
@@ -21,10 +25,6 @@ from functional.router_fixture import (
     router,
     sse,
 )
-
-from baton.api.traffic import KVConnectorType
-from baton.router.data_path_settings import DataPathSettings
-from baton.routing.types import Choice
 
 if TYPE_CHECKING:
     from typing import Any

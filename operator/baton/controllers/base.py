@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from baton.kube.errors import ApiError
@@ -27,6 +28,14 @@ Reconcile = Callable[[K], Awaitable[float | None]]
 """Makes the world fit one key's object; returns after how many seconds to look again, None for not before a change."""
 
 _logger = logging.getLogger(__name__)
+
+_REST = 5.0
+"""From one reconcile of a key to the next, which changes ask for, passes this many times as long as the last one took:
+a burst of changes costs a fifth of the time at most, and the first change after a quiet time is acted on at once."""
+_LONGEST_REST = 1.0
+"""Seconds; a change is never put off longer."""
+_NEGLIGIBLE = 0.001
+"""Seconds; a reconcile that took less, as of an object that is gone, needs no rest."""
 
 
 class TerminalError(Exception):
@@ -62,15 +71,21 @@ class Controller(Generic[K]):
         self._workers = workers
         self._sources: list[asyncio.Event] = []
         self._complaints: dict[K, str] = {}
+        self._paces: dict[K, _Pace] = {}
 
     def owns(self, source: Source[T], key_of: Callable[[T], Iterable[K]]) -> None:
-        """Queue every key that the old or the new state of an object concerns. `key_of` must not raise."""
+        """Queue every key that the old or the new state of an object concerns. `key_of` must not raise.
+
+        A change that the projection does not show concerns nobody.
+        """
 
         def changed(old: T | None, new: T | None) -> None:
+            if old == new:
+                return
             priority = 0 if source.synced.is_set() else LISTED
             keys = {key for state in (old, new) if state is not None for key in key_of(state)}
             for key in keys:
-                self.queue.add(key, priority=priority)
+                self.queue.add(key, after=self._rest_of(key), priority=priority)
 
         self._sources.append(source.synced)
         source.subscribe(changed)
@@ -89,10 +104,14 @@ class Controller(Generic[K]):
 
     async def _work(self) -> None:
         while (key := await self.queue.get()) is not None:
+            started = asyncio.get_running_loop().time()
+            if key in self._paces:
+                self._paces[key].started = started
             try:
                 result = await self._reconcile_once(key)
             finally:
                 self.queue.done(key)
+            self._pace(key, started)
             metrics.CONTROLLER_RECONCILES.labels(self.name, result).inc()
 
     async def _reconcile_once(self, key: K) -> str:
@@ -118,6 +137,19 @@ class Controller(Generic[K]):
         self.queue.add(key, after=after)
         return "requeue"
 
+    def _pace(self, key: K, started: float) -> None:
+        took = asyncio.get_running_loop().time() - started
+        if took < _NEGLIGIBLE:
+            self._paces.pop(key, None)
+        else:
+            self._paces[key] = _Pace(started, min(_REST * took, _LONGEST_REST))
+
+    def _rest_of(self, key: K) -> float:
+        pace = self._paces.get(key)
+        if pace is None:
+            return 0.0
+        return max(0.0, pace.started + pace.interval - asyncio.get_running_loop().time())
+
     def _complain(self, key: K, error: Exception, message: str, *, is_unexpected: bool = False) -> None:
         complaint = f"{type(error).__name__}: {error}"
         is_news = self._complaints.get(key) != complaint
@@ -131,3 +163,11 @@ class Controller(Generic[K]):
             error=complaint,
             exc_info=error if is_unexpected and is_news else None,
         )
+
+
+@dataclass(slots=True)
+class _Pace:
+    """When the last reconcile of a key started, in loop time, and how many seconds later the next one may."""
+
+    started: float
+    interval: float

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from baton.controllers.projection import child_record
 from baton.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from baton.kube.resources import CONFIG_MAPS, PODS, SERVICES
 from baton.planning.model import Action, ChildKind, Create, Delete
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from baton.kube.client import Client
     from baton.kube.store import Store
-    from baton.kube.types import JsonObject
 
 _RESOURCES = {ChildKind.POD: PODS, ChildKind.SERVICE: SERVICES, ChildKind.CONFIG_MAP: CONFIG_MAPS}
 _AT_ONCE = 64
 """Calls in flight for one object; beyond that the server's own flow control would only queue them."""
+_MOST_FAILURES = 64
+"""Failures after which a stage is given up: so many have one cause, such as a quota, and the others share it."""
 
 
 class ChildWriter:
@@ -32,20 +34,24 @@ class ChildWriter:
         self._client = client
         self._stores = stores
 
-    async def carry_out(self, namespace: str, owner_uid: str, actions: Iterable[Action]) -> list[ApiError]:
-        """Carry out one stage; return what failed. A failure does not stop the other actions of the stage."""
-        gate = asyncio.Semaphore(_AT_ONCE)
+    async def carry_out(self, namespace: str, owner_uid: str, actions: Sequence[Action]) -> list[ApiError]:
+        """Carry out one stage; return what failed. A failure does not stop the other actions, very many do."""
+        waiting = iter(actions)
+        failures: list[ApiError] = []
 
-        async def one(action: Action) -> ApiError | None:
-            async with gate:
+        async def work() -> None:
+            for action in waiting:
                 try:
                     await self._act(namespace, owner_uid, action)
                 except ApiError as error:
-                    return error
-            return None
+                    failures.append(error)
+                if len(failures) >= _MOST_FAILURES:
+                    return
 
-        results = await asyncio.gather(*(one(action) for action in actions))
-        return [error for error in results if error is not None]
+        async with asyncio.TaskGroup() as group:
+            for _ in actions[:_AT_ONCE]:
+                group.create_task(work())
+        return failures
 
     async def _act(self, namespace: str, owner_uid: str, action: Action) -> None:
         match action:
@@ -57,13 +63,12 @@ class ChildWriter:
     async def _create(self, namespace: str, owner_uid: str, action: Create) -> None:
         resource = _RESOURCES[action.kind]
         try:
-            created = await self._client.create(resource, action.object)
+            found = await self._client.create(resource, action.object)
         except AlreadyExists:
-            created = await self._client.get(resource, namespace, action.name)
-            if not _belongs_to(created, owner_uid):
-                message = f"{action.kind} {action.name} exists and belongs to somebody else; delete or rename it"
-                raise Conflict(409, "NameTaken", message) from None
-        self._stores[action.kind].offer("ADDED", created)
+            found = await self._client.get(resource, namespace, action.name)
+            if child_record(found).view.owner_uid != owner_uid:
+                raise name_taken(action.kind, action.name) from None
+        self._stores[action.kind].offer("ADDED", found)
 
     async def _delete(self, namespace: str, action: Delete) -> None:
         try:
@@ -75,5 +80,7 @@ class ChildWriter:
             self._stores[action.kind].offer("MODIFIED", answer)
 
 
-def _belongs_to(found: JsonObject, owner_uid: str) -> bool:
-    return any(reference.get("uid") == owner_uid for reference in found["metadata"].get("ownerReferences") or [])
+def name_taken(kind: str, name: str) -> Conflict:
+    """Return the error of a child whose name an object that we did not make has."""
+    message = f"{kind} {name} exists and belongs to somebody else; delete it, or use another name for this object"
+    return Conflict(409, "NameTaken", message)

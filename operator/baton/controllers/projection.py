@@ -4,14 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import ValidationError
 
 from baton.api import labels
+from baton.api.meta import Kind, fault_of, field_path
+from baton.api.problems import Problem, Severity
 from baton.planning.model import ChildView, PodView
 from baton.routing.endpoints import PodFacts, facts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from baton.kube.types import JsonObject, Key
+
+K = TypeVar("K", bound=Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class KindRecord(Generic[K]):
+    """An object of one of our own kinds, as the API server has it and as its model.
+
+    `value` is None if one of the problems is an error: the object cannot be acted upon.
+    """
+
+    raw: JsonObject
+    value: K | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_deleting(self) -> bool:
+        """Whether the object itself is going; its children go by their owner references."""
+        return "deletionTimestamp" in self.raw["metadata"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +62,7 @@ class DocumentRecord:
 
     content: dict[str, str]
     owner: Key | None
+    owner_uid: str
 
 
 def pod_record(document: JsonObject) -> PodRecord:
@@ -45,6 +71,7 @@ def pod_record(document: JsonObject) -> PodRecord:
     status = document.get("status") or {}
     spec = document.get("spec") or {}
     owner, owner_uid = _owner(metadata)
+    facts = facts_of(document)
     ready = _condition(status, "Ready")
     is_ready = ready.get("status") == "True"
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
@@ -67,7 +94,7 @@ def pod_record(document: JsonObject) -> PodRecord:
         ),
         problem="" if is_ready else _problem(status, statuses),
     )
-    return PodRecord(view=view, facts=facts_of(document), owner=owner)
+    return PodRecord(view=view, facts=facts, owner=owner)
 
 
 def child_record(document: JsonObject) -> ChildRecord:
@@ -86,14 +113,28 @@ def child_record(document: JsonObject) -> ChildRecord:
 
 def document_record(document: JsonObject) -> DocumentRecord:
     """Project a ConfigMap whose content matters."""
-    owner, _ = _owner(document["metadata"])
-    return DocumentRecord(content=dict(document.get("data") or {}), owner=owner)
+    owner, owner_uid = _owner(document["metadata"])
+    return DocumentRecord(content=dict(document.get("data") or {}), owner=owner, owner_uid=owner_uid)
 
 
-def without_managed_fields(document: JsonObject) -> JsonObject:
-    """Project an object of our own kinds: all of it but the bookkeeping of field managers."""
-    metadata = {key: value for key, value in document["metadata"].items() if key != "managedFields"}
-    return {**document, "metadata": metadata}
+def kind_projection(
+    model: type[K], check: Callable[[K], Iterable[Problem]] = lambda _: ()
+) -> Callable[[JsonObject], KindRecord[K]]:
+    """Return the projection of one of our own kinds: all of it but the bookkeeping of field managers, and read."""
+
+    def project(document: JsonObject) -> KindRecord[K]:
+        metadata = {key: value for key, value in document["metadata"].items() if key != "managedFields"}
+        raw = {**document, "metadata": metadata}
+        try:
+            value = model.read(raw)
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+            return KindRecord(raw, None, tuple(Problem(field_path(fault["loc"]), fault_of(fault)) for fault in faults))
+        problems = tuple(check(value))
+        is_refused = any(problem.severity is Severity.ERROR for problem in problems)
+        return KindRecord(raw, None if is_refused else value, problems)
+
+    return project
 
 
 def _owner(metadata: JsonObject) -> tuple[Key | None, str]:

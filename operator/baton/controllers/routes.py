@@ -6,39 +6,41 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import yaml
-from pydantic import ValidationError
 
-from baton.api import admission, labels
+from baton.api import labels
 from baton.api.endpoints import Phase
-from baton.api.meta import Condition, Kind, problems_of
-from baton.api.problems import Problem, Severity
-from baton.api.route import ModelRoute
+from baton.api.meta import Condition, Kind
 from baton.api.router_config import CONFIG_VERSION, BackendConfig, RouterConfig
-from baton.api.server import ModelServer
-from baton.api.serving import ModelServing
-from baton.controllers.conditions import joined, with_conditions
-from baton.kube.errors import NotFound
+from baton.controllers.children import name_taken
+from baton.controllers.conditions import accepted, joined, with_conditions, write_status
+from baton.controllers.projection import DocumentRecord, document_record
+from baton.kube.errors import ApiError, NotFound
 from baton.kube.resources import CONFIG_MAPS, MODEL_ROUTES, PODS
+from baton.kube.types import key_of
 from baton.routing.compile import Compiled, compile_route, references
 from baton.routing.endpoints import PodFacts, endpoints_of, facts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from baton.api.route import ModelRoute
+    from baton.api.server import ModelServer
+    from baton.api.serving import ModelServing
     from baton.common.clock import Clock
-    from baton.controllers.projection import DocumentRecord, PodRecord
+    from baton.controllers.projection import KindRecord, PodRecord
     from baton.kube.client import Client
     from baton.kube.store import Store
     from baton.kube.types import JsonObject, Key
 
 K = TypeVar("K", bound=Kind)
 
-ACCEPTED = "Accepted"
 RESOLVED = "ResolvedRefs"
 PROGRAMMED = "Programmed"
 
 NAMESPACE = "namespace"
-"""Index of the stores of ModelServers, ModelServings and pods."""
+"""Index of the stores of ModelServers and ModelServings."""
+NAMED = "named"
+"""Index of the store of pods: (namespace, name) of the ModelServing that their label names."""
 SERVER = "server"
 """Index of the store of routes: (namespace, name) of the ModelServers they point to."""
 SERVING = "serving"
@@ -52,40 +54,41 @@ _FOREIGN_PODS_PERIOD = 30.0
 class RouteStores:
     """The caches a reconcile reads."""
 
-    routes: Store[JsonObject]
-    servers: Store[JsonObject]
-    servings: Store[JsonObject]
+    routes: Store[KindRecord[ModelRoute]]
+    servers: Store[KindRecord[ModelServer]]
+    servings: Store[KindRecord[ModelServing]]
     pods: Store[PodRecord]
     config_maps: Store[DocumentRecord]
 
     def index_references(self) -> None:
         """Make the indices that reconciling and key mapping need."""
-        self.routes.add_index(SERVER, lambda raw: _targets(raw)[0])
-        self.routes.add_index(SERVING, lambda raw: _targets(raw)[1])
-        for store in (self.servers, self.servings):
-            store.add_index(NAMESPACE, lambda raw: (raw["metadata"]["namespace"],))
-        self.pods.add_index(NAMESPACE, lambda record: (record.view.namespace,))
+        self.routes.add_index(SERVER, lambda record: _targets(record)[0])
+        self.routes.add_index(SERVING, lambda record: _targets(record)[1])
+        self.servers.add_index(NAMESPACE, lambda record: (record.raw["metadata"]["namespace"],))
+        self.servings.add_index(NAMESPACE, lambda record: (record.raw["metadata"]["namespace"],))
+        self.pods.add_index(NAMED, lambda record: ((record.view.namespace, record.view.labels.get(labels.NAME)),))
 
-    def routes_of_server(self, raw: JsonObject) -> Iterator[Key]:
+    def routes_of_server(self, record: KindRecord[ModelServer]) -> Iterator[Key]:
         """Yield the keys of the routes that point to a ModelServer."""
-        return self._pointing(SERVER, (raw["metadata"]["namespace"], raw["metadata"]["name"]))
+        return self._pointing(SERVER, key_of(record.raw))
 
-    def routes_of_serving(self, raw: JsonObject) -> Iterator[Key]:
+    def routes_of_serving(self, record: KindRecord[ModelServing]) -> Iterator[Key]:
         """Yield the keys of the routes that point to a ModelServing."""
-        return self._pointing(SERVING, (raw["metadata"]["namespace"], raw["metadata"]["name"]))
+        return self._pointing(SERVING, key_of(record.raw))
 
     def routes_of_pod(self, record: PodRecord) -> Iterator[Key]:
         """Yield the keys of the routes whose endpoints a pod may be one of."""
         if record.owner is not None:
             yield from self._pointing(SERVING, record.owner)
         for server in self.servers.by_index(NAMESPACE, record.view.namespace):
-            selector = ((server.get("spec") or {}).get("workloadSelector") or {}).get("matchLabels") or {}
-            if selector and selector.items() <= record.view.labels.items():
-                yield from self.routes_of_server(server)
+            if server.value is not None:
+                selector = server.value.spec.workload_selector.match_labels
+                if selector.items() <= record.view.labels.items():
+                    yield from self.routes_of_server(server)
 
     def _pointing(self, index: str, target: Key) -> Iterator[Key]:
         for route in self.routes.by_index(index, target):
-            yield route["metadata"]["namespace"], route["metadata"]["name"]
+            yield key_of(route.raw)
 
 
 class RouteReconciler:
@@ -98,46 +101,58 @@ class RouteReconciler:
 
     async def __call__(self, key: Key) -> float | None:
         """Reconcile one route; return after how many seconds to count foreign pods again."""
-        raw = self._stores.routes.get(key)
-        if raw is None or raw["metadata"].get("deletionTimestamp"):
+        record = self._stores.routes.get(key)
+        if record is None or record.is_deleting:
             return None
-        try:
-            route = ModelRoute.read(raw)
-        except ValidationError as error:
-            await self._write_status(raw, self._refused(raw, problems_of(error)))
+        raw, validity = record.raw, accepted(record.problems)
+        if record.value is None:
+            await self._write_status(raw, [validity, self._not_programmed(raw, validity.reason)])
             return None
-        errors = [problem for problem in admission.check_route(route) if problem.severity is Severity.ERROR]
-        if errors:
-            await self._write_status(raw, self._refused(raw, errors))
-            return None
-        compiled = self._compile(route)
+        compiled = self._compile(record.value)
         if compiled.config is None:
-            await self._write_status(raw, self._unresolved(raw, compiled.problems))
+            reason = "BackendNotFound"
+            resolved = Condition(type=RESOLVED, status="False", reason=reason, message=joined(compiled.problems))
+            await self._write_status(raw, [validity, resolved, self._not_programmed(raw, reason)])
             return None
-        await self._program(raw, compiled.config)
+        resolved = Condition(type=RESOLVED, status="True", reason=RESOLVED, message="All targets exist")
+        try:
+            await self._program(raw, compiled.config)
+        except ApiError as error:
+            refused = self._not_programmed(raw, "ConfigMapRefused", why=str(error))
+            await self._write_status(raw, [validity, resolved, refused])
+            raise
         counts = [await self._count(backend) for backend in compiled.config.backends]
-        await self._write_status(raw, _in_force(compiled.config, counts))
+        await self._write_status(raw, [validity, resolved, _programmed(compiled.config, counts)])
         return _FOREIGN_PODS_PERIOD if any(_is_foreign(backend) for backend in compiled.config.backends) else None
 
     def _compile(self, route: ModelRoute) -> Compiled:
         namespace = route.metadata.namespace
-        servers = _readable(ModelServer, self._stores.servers.by_index(NAMESPACE, namespace))
-        usable = {
-            name: server
-            for name, server in servers.items()
-            if not any(problem.severity is Severity.ERROR for problem in admission.check_server(server))
-        }
-        servings = _readable(ModelServing, self._stores.servings.by_index(NAMESPACE, namespace))
-        return compile_route(route, servers=usable, servings=servings)
+        return compile_route(
+            route,
+            servers=_usable(self._stores.servers.by_index(NAMESPACE, namespace)),
+            servings=_usable(self._stores.servings.by_index(NAMESPACE, namespace)),
+        )
 
     async def _program(self, raw: JsonObject, config: RouterConfig) -> None:
+        """Write the document, unless it is there; an object that has its name and belongs to others is not touched."""
         document = _config_map(raw, config)
-        metadata = document["metadata"]
-        known = self._stores.config_maps.get((metadata["namespace"], metadata["name"]))
-        if known is not None and known.content == document["data"]:
+        key = key_of(document)
+        wanted = document_record(document)
+        known = self._stores.config_maps.get(key)
+        if known == wanted:
             return
-        written = await self._client.apply(CONFIG_MAPS, document)
-        self._stores.config_maps.offer("MODIFIED", written)
+        found = known or await self._find(key)
+        has_lost_owner = known is not None and known.owner is None
+        if found is not None and found.owner != wanted.owner and not has_lost_owner:
+            raise name_taken(CONFIG_MAPS.kind, key[1])
+        self._stores.config_maps.offer("MODIFIED", await self._client.apply(CONFIG_MAPS, document))
+
+    async def _find(self, key: Key) -> DocumentRecord | None:
+        """Look for a ConfigMap that the cache does not have, because it lacks our label or is very new."""
+        try:
+            return document_record(await self._client.get(CONFIG_MAPS, *key))
+        except NotFound:
+            return None
 
     async def _count(self, backend: BackendConfig) -> dict[Phase, int]:
         counts = dict.fromkeys(Phase, 0)
@@ -150,44 +165,27 @@ class RouteReconciler:
         selector = backend.selector
         if selector is None:
             return []
+        wanted = selector.match_labels
         if not _is_foreign(backend):
-            wanted = selector.match_labels.items()
-            records = self._stores.pods.by_index(NAMESPACE, selector.namespace)
-            return [record.facts for record in records if wanted <= record.view.labels.items()]
-        text = ",".join(f"{key}={value}" for key, value in selector.match_labels.items())
+            records = self._stores.pods.by_index(NAMED, (selector.namespace, wanted[labels.NAME]))
+            return [record.facts for record in records if wanted.items() <= record.view.labels.items()]
+        text = ",".join(f"{key}={value}" for key, value in wanted.items())
         pages = self._client.list_pages(PODS, selector.namespace, label_selector=text)
         return [facts_of(pod) async for page in pages for pod in page["items"]]
 
-    def _refused(self, raw: JsonObject, problems: Iterable[object]) -> list[Condition]:
-        message = joined(problems)
-        return [
-            Condition(type=ACCEPTED, status="False", reason="Invalid", message=message),
-            self._not_programmed(raw, "Invalid"),
-        ]
-
-    def _unresolved(self, raw: JsonObject, problems: tuple[Problem, ...]) -> list[Condition]:
-        return [
-            Condition(type=ACCEPTED, status="True", reason="Accepted", message="The spec is valid"),
-            Condition(type=RESOLVED, status="False", reason="BackendNotFound", message=joined(problems)),
-            self._not_programmed(raw, "BackendNotFound"),
-        ]
-
-    def _not_programmed(self, raw: JsonObject, reason: str) -> Condition:
-        kept = self._stores.config_maps.get((raw["metadata"]["namespace"], config_map_name(raw["metadata"]["name"])))
+    def _not_programmed(self, raw: JsonObject, reason: str, *, why: str = "") -> Condition:
+        namespace, name = key_of(raw)
+        kept = self._stores.config_maps.get((namespace, config_map_name(name)))
         message = "the last good configuration stays in force" if kept else "no request is routed"
-        return Condition(type=PROGRAMMED, status="False", reason=reason, message=f"Not applied; {message}")
+        cause = f": {why}" if why else ""
+        return Condition(type=PROGRAMMED, status="False", reason=reason, message=f"Not applied{cause}; {message}")
 
-    async def _write_status(self, raw: JsonObject, wanted: list[Condition]) -> None:
-        metadata = raw["metadata"]
-        conditions = with_conditions(raw, wanted, now=self._clock.now())
-        status = {"observedGeneration": metadata.get("generation", 0), "conditions": conditions}
-        if status == (raw.get("status") or {}):
-            return
-        try:
-            written = await self._client.patch_status(MODEL_ROUTES, metadata["namespace"], metadata["name"], status)
-        except NotFound:
-            return
-        self._stores.routes.offer("MODIFIED", written)
+    async def _write_status(self, raw: JsonObject, wanted: Sequence[Condition]) -> None:
+        status = {
+            "observedGeneration": raw["metadata"].get("generation", 0),
+            "conditions": with_conditions(raw, wanted, now=self._clock.now()),
+        }
+        await write_status(self._client, MODEL_ROUTES, self._stores.routes, raw, status)
 
 
 def config_map_name(route: str) -> str:
@@ -217,17 +215,12 @@ def _config_map(raw: JsonObject, config: RouterConfig) -> JsonObject:
     }
 
 
-def _in_force(config: RouterConfig, counts: list[dict[Phase, int]]) -> list[Condition]:
-    total = sum(sum(count.values()) for count in counts)
+def _programmed(config: RouterConfig, counts: Sequence[dict[Phase, int]]) -> Condition:
     texts = [
         f"{backend.name}: {_counted(backend, count)}" for backend, count in zip(config.backends, counts, strict=True)
     ]
-    reason = "Programmed" if total else "NoReadyEndpoints"
-    return [
-        Condition(type=ACCEPTED, status="True", reason="Accepted", message="The spec is valid"),
-        Condition(type=RESOLVED, status="True", reason="ResolvedRefs", message="All targets exist"),
-        Condition(type=PROGRAMMED, status="True", reason=reason, message="Ready endpoints: " + "; ".join(texts)),
-    ]
+    reason = PROGRAMMED if any(any(count.values()) for count in counts) else "NoReadyEndpoints"
+    return Condition(type=PROGRAMMED, status="True", reason=reason, message="Ready endpoints: " + "; ".join(texts))
 
 
 def _counted(backend: BackendConfig, count: dict[Phase, int]) -> str:
@@ -241,20 +234,14 @@ def _is_foreign(backend: BackendConfig) -> bool:
     return backend.selector is not None and labels.NAME not in backend.selector.match_labels
 
 
-def _targets(raw: JsonObject) -> tuple[set[Key], set[Key]]:
-    namespace = raw["metadata"]["namespace"]
-    try:
-        servers, servings = references(ModelRoute.read(raw))
-    except ValidationError:
+def _targets(record: KindRecord[ModelRoute]) -> tuple[set[Key], set[Key]]:
+    if record.value is None:
         return set(), set()
+    namespace = record.value.metadata.namespace
+    servers, servings = references(record.value)
     return {(namespace, name) for name in servers}, {(namespace, name) for name in servings}
 
 
-def _readable(kind: type[K], documents: Iterable[JsonObject]) -> dict[str, K]:
-    found: dict[str, K] = {}
-    for document in documents:
-        try:
-            found[document["metadata"]["name"]] = kind.read(document)
-        except ValidationError:
-            continue  # its own reconcile says what is wrong with it
-    return found
+def _usable(records: Iterable[KindRecord[K]]) -> dict[str, K]:
+    """Return what can be acted upon, by name; the own reconcile of the others says what is wrong with them."""
+    return {record.value.metadata.name: record.value for record in records if record.value is not None}

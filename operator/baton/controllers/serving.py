@@ -5,31 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from baton.api.meta import Condition, problems_of
-from baton.api.problems import Problem, Severity
-from baton.api.serving import ModelServing
+from baton.api.meta import Condition
 from baton.controllers.children import ChildWriter
-from baton.controllers.conditions import joined, with_conditions
+from baton.controllers.conditions import accepted, joined, with_conditions, write_status
 from baton.controllers.desire import desired_of
-from baton.kube.errors import ApiError, NotFound
 from baton.kube.resources import MODEL_SERVINGS
 from baton.kube.types import ObjectReference
-from baton.planning.model import ChildKind, Desired, NoteReason, Observed
-from baton.planning.plan import is_deleting, plan
-from baton.planning.status import ACCEPTED
+from baton.planning.conditions import update_conditions
+from baton.planning.model import ChildKind, Desired, Note, NoteReason, Observed
+from baton.planning.plan import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
+    from baton.api.problems import Problem
+    from baton.api.serving import ModelServing
     from baton.common.clock import Clock
-    from baton.controllers.projection import ChildRecord, PodRecord
+    from baton.controllers.projection import ChildRecord, KindRecord, PodRecord
     from baton.kube.client import Client
+    from baton.kube.errors import ApiError
     from baton.kube.events import EventRecorder
     from baton.kube.store import Store
     from baton.kube.types import JsonObject, Key
-    from baton.planning.model import Note
+    from baton.planning.model import Action
 
 RECONCILED = "Reconciled"
 """Condition that is False while a child cannot be created or deleted, with the server's words."""
@@ -42,7 +40,7 @@ OWNER = "owner"
 class ServingStores:
     """The caches a reconcile reads; those of children are indexed by their owner's uid under `OWNER`."""
 
-    servings: Store[JsonObject]
+    servings: Store[KindRecord[ModelServing]]
     pods: Store[PodRecord]
     services: Store[ChildRecord]
     config_maps: Store[ChildRecord]
@@ -52,6 +50,16 @@ class ServingStores:
         self.pods.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.services.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.config_maps.add_index(OWNER, lambda record: (record.view.owner_uid,))
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What may be forgotten about one ModelServing, identified by uid and generation: its rendering, the last notes."""
+
+    version: tuple[str, int]
+    desired: Desired | None
+    problems: tuple[Problem, ...]
+    notes: frozenset[Note] | None = None
 
 
 class ServingReconciler:
@@ -65,8 +73,7 @@ class ServingReconciler:
         self._stores = stores
         self._clock = clock
         self._recorder = recorder
-        self._rendered: dict[Key, tuple[tuple[str, int], Desired | None, tuple[Problem, ...]]] = {}
-        self._told: dict[Key, frozenset[Note]] = {}
+        self._memories: dict[Key, _Memory] = {}
         self._writer = ChildWriter(
             client,
             {
@@ -78,53 +85,53 @@ class ServingReconciler:
 
     async def __call__(self, key: Key) -> float | None:
         """Reconcile one object; return after how many seconds time alone makes a difference."""
-        raw = self._stores.servings.get(key)
-        if raw is None:
-            self._rendered.pop(key, None)
-            self._told.pop(key, None)
+        record = self._stores.servings.get(key)
+        if record is None:
+            self._memories.pop(key, None)
             return None
-        try:
-            serving = ModelServing.read(raw)
-        except ValidationError as error:
-            await self._refuse(raw, problems_of(error))
+        if record.is_deleting:
             return None
-        if is_deleting(serving):
+        if record.value is None:
+            await self._refuse(record.raw, record.problems)
             return None
-        desired, problems = self._desire(key, serving)
-        if desired is None:
-            await self._refuse(raw, [problem for problem in problems if problem.severity is Severity.ERROR])
+        memory = self._remember(key, record.value)
+        if memory.desired is None:
+            await self._refuse(record.raw, memory.problems)
             return None
-        return await self._step(key, raw, desired, warnings=problems)
+        return await self._step(record.raw, replace(memory.desired, serving=record.value), memory)
 
-    def _desire(self, key: Key, serving: ModelServing) -> tuple[Desired | None, tuple[Problem, ...]]:
+    def _remember(self, key: Key, serving: ModelServing) -> _Memory:
         """Check and render the spec, once a generation; the status moves within one, and planning reads it."""
         version = serving.metadata.uid, serving.metadata.generation
-        known = self._rendered.get(key)
-        if known is None or known[0] != version:
-            known = (version, *desired_of(serving))
-            self._rendered[key] = known
-        _, desired, problems = known
-        return desired and replace(desired, serving=serving), problems
+        known = self._memories.get(key)
+        if known is None or known.version != version:
+            notes = known.notes if known is not None and known.version[0] == version[0] else None
+            known = self._memories[key] = _Memory(version, *desired_of(serving), notes=notes)
+        return known
 
-    async def _step(
-        self, key: Key, raw: JsonObject, desired: Desired, *, warnings: tuple[Problem, ...]
-    ) -> float | None:
-        serving = desired.serving
-        made = plan(desired, self._observe(serving))
-        failures: list[ApiError] = []
-        for stage in made.stages:
-            failures = await self._writer.carry_out(serving.metadata.namespace, serving.metadata.uid, stage)
-            if failures:
-                break
-        status = made.status.document()
-        extra = [*_warned(warnings), *_outcome(raw, failures)]
-        merged = {"status": status, "metadata": raw["metadata"]}
-        status["conditions"] = with_conditions(merged, extra, now=self._clock.now())
-        await self._write_status(raw, status)
-        self._tell(key, serving, made.notes)
+    async def _step(self, raw: JsonObject, desired: Desired, memory: _Memory) -> float | None:
+        made = plan(desired, self._observe(desired.serving))
+        failures = await self._carry_out(desired.serving, made.stages)
+        self._tell(raw, made.notes, memory)
+        generation = desired.serving.metadata.generation
+        conditions = update_conditions(
+            made.status.conditions,
+            [accepted(memory.problems), *_outcome(desired.serving, failures)],
+            now=self._clock.now(),
+            generation=generation,
+        )
+        await self._write_status(raw, made.status.model_copy(update={"conditions": conditions}).document())
         if failures:
             raise failures[0]
         return made.requeue_after
+
+    async def _carry_out(self, serving: ModelServing, stages: Sequence[Sequence[Action]]) -> list[ApiError]:
+        """Carry out the stages up to one that fails: a later one needs what an earlier one creates."""
+        for stage in stages:
+            failures = await self._writer.carry_out(serving.metadata.namespace, serving.metadata.uid, stage)
+            if failures:
+                return failures
+        return []
 
     def _observe(self, serving: ModelServing) -> Observed:
         uid = serving.metadata.uid
@@ -136,52 +143,30 @@ class ServingReconciler:
             config_maps=tuple(record.view for record in stores.config_maps.by_index(OWNER, uid)),
         )
 
-    async def _refuse(self, raw: JsonObject, problems: Iterable[object]) -> None:
+    async def _refuse(self, raw: JsonObject, problems: Sequence[Problem]) -> None:
         """Say in the status why the spec is not acted upon; pods that run are left as they are."""
-        refused = Condition(type=ACCEPTED, status="False", reason="Invalid", message=joined(problems))
-        status = dict(raw.get("status") or {})
-        status["conditions"] = with_conditions(raw, [refused], now=self._clock.now())
-        await self._write_status(raw, status)
+        conditions = with_conditions(raw, [accepted(problems)], now=self._clock.now())
+        await self._write_status(raw, {"conditions": conditions})
 
     async def _write_status(self, raw: JsonObject, status: JsonObject) -> None:
-        if status == (raw.get("status") or {}):
-            return
-        metadata = raw["metadata"]
-        try:
-            written = await self._client.patch_status(MODEL_SERVINGS, metadata["namespace"], metadata["name"], status)
-        except NotFound:
-            return
-        self._stores.servings.offer("MODIFIED", written)
+        await write_status(self._client, MODEL_SERVINGS, self._stores.servings, raw, status)
 
-    def _tell(self, key: Key, serving: ModelServing, notes: tuple[Note, ...]) -> None:
-        before = self._told.get(key)
-        self._told[key] = frozenset(notes)
-        known = (
-            frozenset(note for note in notes if note.reason is NoteReason.ROLE_RUNNING) if before is None else before
-        )
-        about = ObjectReference(
-            api_version=MODEL_SERVINGS.api_version,
-            kind=MODEL_SERVINGS.kind,
-            namespace=serving.metadata.namespace,
-            name=serving.metadata.name,
-            uid=serving.metadata.uid,
-        )
+    def _tell(self, raw: JsonObject, notes: Sequence[Note], memory: _Memory) -> None:
+        """Record what was not so at the last look. At the first one, what runs has done so before we looked."""
+        known = memory.notes
+        memory.notes = frozenset(notes)
+        if known is None:
+            known = frozenset(note for note in notes if note.reason is NoteReason.ROLE_RUNNING)
+        about = ObjectReference.of(MODEL_SERVINGS, raw)
         for note in notes:
             if note not in known:
                 self._recorder.record(about, reason=note.reason, message=note.message)
 
 
-def _warned(problems: tuple[Problem, ...]) -> list[Condition]:
-    if not problems:
-        return []
-    message = f"The spec can be served; warnings: {joined(problems)}"
-    return [Condition(type=ACCEPTED, status="True", reason="AcceptedWithWarnings", message=message)]
-
-
-def _outcome(raw: JsonObject, failures: list[ApiError]) -> list[Condition]:
+def _outcome(serving: ModelServing, failures: Sequence[ApiError]) -> list[Condition]:
+    """Return Reconciled: False with the server's words, and True again once it has been False."""
     if failures:
         return [Condition(type=RECONCILED, status="False", reason="ChildRefused", message=joined(failures[:3]))]
-    known = {condition.get("type") for condition in (raw.get("status") or {}).get("conditions") or []}
-    if RECONCILED in known:
+    if any(condition.type == RECONCILED for condition in serving.status.conditions):
         return [Condition(type=RECONCILED, status="True", reason="Reconciled", message="All children could be written")]
     return []

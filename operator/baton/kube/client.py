@@ -211,8 +211,9 @@ class Client:
     ) -> AsyncGenerator[JsonObject, None]:
         """Yield the events after this version as they come, bookmarks and ERROR events included.
 
-        The server ends the stream after `server_timeout` seconds. It sends a bookmark each minute, so a Transient is
-        raised after `silence` seconds without any byte. Close the generator (contextlib.aclosing) to leave it early.
+        The server ends the stream after `server_timeout` seconds. More than `silence` seconds without a byte is a
+        Transient for SILENCE: bookmarks come each minute, but only such as are newer than `resource_version`.
+        Close the generator (contextlib.aclosing) to leave it early.
         """
         query = _query(
             watch="true",

@@ -12,7 +12,9 @@ NOT_SENT = "NotSent"
 CONNECTION_LOST = "ConnectionLost"
 """Reason of a Transient: the connection broke, and the server may or may not have done what was asked."""
 TIMEOUT = "Timeout"
-"""Reason of a Transient: no answer, or no further line of a watch, within the time limit."""
+"""Reason of a Transient: no answer within the time limit."""
+SILENCE = "Silence"
+"""Reason of a Transient: a watch was answered, then nothing more came within the time limit."""
 
 
 class ConfigurationError(Exception):

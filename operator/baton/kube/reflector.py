@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from baton.kube.backoff import delay_after
 from baton.kube.client import PAGE_SIZE
-from baton.kube.errors import ApiError, Transient, error_from
+from baton.kube.errors import SILENCE, ApiError, Transient, error_from
 from baton.kube.store import Store, is_newer
 from baton.telemetry import metrics
 from baton.telemetry.logs import event
@@ -30,7 +30,8 @@ _logger = logging.getLogger(__name__)
 
 _LAST_DELAY = 10.0  # seconds
 _STEADY_WATCH = 10.0  # seconds; failures count as in a row until a watch has lasted this long
-_SHORTEST_WATCH = 1.0  # seconds; one that ends earlier and empty is a fault, or it would spin
+_SHORT = "ShortWatch"
+_SHORTEST_WATCH = 1.0  # seconds; one that ends earlier and empty is waited for, or it would spin
 _WATCH_TIME = 300.0  # seconds, up to twice that: not all watches come back at once
 _PAGE_SIZE = 100  # measured with 5,000 pods: pages of 500 take 40 MB more, and 40 % more CPU, than these
 
@@ -69,8 +70,9 @@ class Reflector(Generic[T]):
     """A mirror of the objects of one resource, in one namespace or all, which the selectors match on the server.
 
     `project` is that of baton.kube.store.Store. `page_size` bounds the memory that a list takes while it is read.
-    `silence` is the longest time in seconds without a line. After a fault it waits `retry_delay` seconds, doubled with
-    each further one up to 10 s. `jitter` returns random numbers from 0 up to 1.
+    After `silence` seconds without a line the watch is opened anew: a kind that never changes is that silent. After a
+    fault it waits `retry_delay` seconds, doubled with each further one up to 10 s. `jitter` returns random numbers from
+    0 up to 1.
 
     An answer such as 403 or 404 (no such CRD yet) is retried with back-off like any other fault; `last_error` tells it
     until the next success. Subscribers and projections must not raise: that ends `run`.
@@ -88,14 +90,14 @@ class Reflector(Generic[T]):
         name: str | None = None,
         page_size: int = _PAGE_SIZE,
         silence: float = 90.0,
-        retry_delay: float = 0.5,
+        retry_delay: float = 0.2,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.name = name or resource.plural
         """The metrics' label. Reflectors of the same resource need different ones."""
         self.store = Store(project)
         self.heard: float | None = None
-        """Loop time of the last line of a watch or page of a list; None before the first."""
+        """Loop time of the server's last sign of life, None before the first; in health at most twice `silence` ago."""
         self.last_error: ApiError | None = None
         """What went wrong last; None while all is well."""
         self._client = client
@@ -109,7 +111,8 @@ class Reflector(Generic[T]):
         self._jitter = jitter
         self._failures = 0
         self._told = ""
-        self._newest = ""
+        self._version: str | None = None  # to resume from; None: list first
+        self._newest = ""  # the last version heard of, to notice a restored database
 
     @property
     def synced(self) -> asyncio.Event:
@@ -127,17 +130,14 @@ class Reflector(Generic[T]):
         age = metrics.REFLECTOR_AGE.labels(self.name)
         age.set_function(lambda: loop.time() - (started if self.heard is None else self.heard))
         metrics.REFLECTOR_OBJECTS.labels(self.name).set_function(self.store.__len__)
-        version: str | None = None
         try:
             while True:
                 try:
-                    if version is None:
-                        version = await self._list()
-                    version = await self._watch(version)
+                    if self._version is None:
+                        self._version = await self._list()
+                    await self._watch(self._version)
                 except ApiError as error:
-                    # The list that follows finds what was missed, and what has vanished, whatever the fault was.
-                    version = None
-                    await self._back_off(error)
+                    await self._recover_from(error)
         finally:
             metrics.REFLECTOR_AGE.remove(self.name)
             metrics.REFLECTOR_OBJECTS.remove(self.name)
@@ -167,8 +167,8 @@ class Reflector(Generic[T]):
             event(_logger, logging.INFO, "synced", reflector=self.name, objects=len(self.store))
         return version
 
-    async def _watch(self, version: str) -> str:
-        """Store the events after this version until the server ends the stream; return the version to go on from."""
+    async def _watch(self, version: str) -> None:
+        """Store the events after this version until the server ends the stream, and note from where to resume."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         is_silent = True
@@ -190,15 +190,40 @@ class Reflector(Generic[T]):
                     raise error_from(found)
                 if line["type"] != "BOOKMARK":
                     self.store.offer(line["type"], found)
-                self._newest = version = found["metadata"]["resourceVersion"]
+                self._newest = self._version = found["metadata"]["resourceVersion"]
                 is_silent = False
                 self._hear()
                 if self._failures and loop.time() - started >= _STEADY_WATCH:
-                    self._recover()
+                    self._end_failures()
         if is_silent and loop.time() - started < _SHORTEST_WATCH:
-            raise Transient(200, "ShortWatch", f"watch of {self.name}: the server ended it at once")
-        self._recover()
-        return version
+            raise Transient(200, _SHORT, f"watch of {self.name}: the server ended it at once")
+        self._hear()
+        self._end_failures()
+
+    async def _recover_from(self, error: ApiError) -> None:
+        if error.reason == SILENCE:
+            # Nothing new for so long, or a connection that died unseen: the next watch misses nothing either way.
+            event(_logger, logging.DEBUG, "silent, watching again", reflector=self.name)
+            answered = asyncio.get_running_loop().time() - self._silence
+            self.heard = answered if self.heard is None else max(self.heard, answered)
+            return
+        if error.reason != _SHORT:
+            self._version = None  # a list finds what was missed, and what has vanished, whatever the fault was
+        self._failures += 1
+        self.last_error = error
+        metrics.REFLECTOR_ERRORS.labels(self.name, error.reason).inc()
+        delay = delay_after(self._failures, base=self._retry_delay, cap=_LAST_DELAY, jitter=self._jitter())
+        level = logging.DEBUG if str(error) == self._told else logging.WARNING
+        self._told = str(error)
+        event(_logger, level, "out of step, trying again", reflector=self.name, error=error, seconds=round(delay, 1))
+        await asyncio.sleep(delay)
+
+    def _end_failures(self) -> None:
+        if self._failures:
+            event(_logger, logging.INFO, "in step again", reflector=self.name, failures=self._failures)
+        self._failures = 0
+        self._told = ""
+        self.last_error = None
 
     def _note_version(self, listed: str) -> None:
         """Compare the version of a list with the last one: they only grow, unless the database was restored."""
@@ -209,19 +234,3 @@ class Reflector(Generic[T]):
 
     def _hear(self) -> None:
         self.heard = asyncio.get_running_loop().time()
-
-    def _recover(self) -> None:
-        if self._failures:
-            event(_logger, logging.INFO, "in step again", reflector=self.name, failures=self._failures)
-        self._failures = 0
-        self._told = ""
-
-    async def _back_off(self, error: ApiError) -> None:
-        self._failures += 1
-        self.last_error = error
-        metrics.REFLECTOR_ERRORS.labels(self.name, error.reason).inc()
-        delay = delay_after(self._failures, base=self._retry_delay, cap=_LAST_DELAY, jitter=self._jitter())
-        level = logging.DEBUG if str(error) == self._told else logging.WARNING
-        self._told = str(error)
-        event(_logger, level, "out of step, listing again", reflector=self.name, error=error, seconds=round(delay, 1))
-        await asyncio.sleep(delay)

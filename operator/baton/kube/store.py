@@ -79,7 +79,7 @@ class Store(Generic[T]):
         metadata = found["metadata"]
         if event_type == "DELETED":
             self._remove(key, uid=metadata["uid"], version=metadata["resourceVersion"])
-        elif not is_newer(self._last_version(key), metadata["resourceVersion"]):
+        elif not self._is_late(key, metadata["resourceVersion"]):
             self._put((intern(key[0]), key[1]), found)
         return key
 
@@ -98,9 +98,13 @@ class Store(Generic[T]):
         for entry in self._entries.values():
             entry.version = ""
 
-    def _last_version(self, key: Key) -> str:
+    def _is_late(self, key: Key, version: str) -> bool:
         known = self._entries.get(key)
-        return self._ended.get(key, "") if known is None else known.version
+        if known is not None:
+            return is_newer(known.version, version)
+        # The answer to a delete has the very version of the DELETED event.
+        ended = self._ended.get(key, "")
+        return ended == version or is_newer(ended, version)
 
     def _put(self, key: Key, found: JsonObject) -> None:
         metadata = found["metadata"]

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from baton import __version__
-from baton.kube.errors import CONNECTION_LOST, NOT_SENT, TIMEOUT, ApiError, Transient, error_from
+from baton.kube.errors import CONNECTION_LOST, NOT_SENT, SILENCE, TIMEOUT, ApiError, Transient, error_from
 from baton.kube.retry import RetryBudget
 from baton.telemetry import metrics
 
@@ -94,14 +94,17 @@ class Transport:
     async def stream(self, call: Call, *, silence: float) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
         """Open an endless answer and yield what reads its next chunk, empty at the end.
 
-        More than `silence` seconds without a byte is a Transient.
+        More than `silence` seconds without a byte is a Transient for SILENCE.
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=silence)
         async with self._opened(call, limits) as response:
 
             async def read() -> bytes:
                 with _mapped_errors(call):
-                    return await response.content.readany()
+                    try:
+                        return await response.content.readany()
+                    except TimeoutError as error:
+                        raise Transient(0, SILENCE, f"{call}: silent for {silence:g} s") from error
 
             yield read
 
@@ -197,4 +200,4 @@ def _mapped_errors(call: Call) -> Iterator[None]:
     except TimeoutError as error:
         raise Transient(0, TIMEOUT, f"{call}: nothing heard within the time limit") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise Transient(0, CONNECTION_LOST, f"{call}: connection lost: {error!r}") from error
+        raise Transient(0, CONNECTION_LOST, f"{call}: connection lost: {str(error) or type(error).__name__}") from error

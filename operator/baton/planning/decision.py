@@ -129,7 +129,7 @@ def _replace_groups(target: Target, groups: Mapping[int, Group], decision: Decis
     chosen = to_replace(
         _staying(groups, decision),
         protected=list(groups)[: target.partition],
-        minimum=target.replicas - target.max_unavailable,
+        minimum=target.replicas - target.max_unavailable if target.has_pods else 0,
     )
     for group in chosen:
         decision.doom(group.pods, f"{group_name(target.name, group.ordinal)} has an outdated template")

@@ -15,8 +15,9 @@ from baton.api.serving import ModelServing, ModelServingStatus, Role
 class PodView:
     """What decisions need of a pod.
 
-    `restarted` is true when any container restarted, `unready_since` is None while the pod is ready or was never
-    scheduled, `config_maps` are the ConfigMaps it mounts, `problem` says why it is not ready, for people.
+    `ready` means running and ready, `restarted` that any container restarted. `unready_since` is when the pod was last
+    ready or a container of it last ended, whichever is later, and None while it is ready; the grace period counts from
+    there. `config_maps` are the ConfigMaps it mounts, `problem` says why it is not ready, for people.
     """
 
     namespace: str
@@ -32,8 +33,6 @@ class PodView:
     deletion_cost: int = 0
     config_maps: tuple[str, ...] = ()
     problem: str = ""
-    ip: str = ""
-    endpoints: str = ""
 
     @property
     def started(self) -> bool:
@@ -76,7 +75,7 @@ class Desired:
     """A ModelServing whose roles are all raw pod templates, and the ConfigMaps those mount.
 
     `serving` is what the user wrote; revisions are taken from it, so that a new release of Baton that renders
-    differently does not restart running pods.
+    differently does not restart running pods. `roles` are in the same order, with all the templates they need.
     """
 
     serving: ModelServing

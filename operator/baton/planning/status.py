@@ -76,7 +76,6 @@ def label_selector(serving: ModelServing) -> str:
 
 def _outlooks(target: Target, groups: Mapping[int, Group], decision: Decision) -> list[_Outlook]:
     """Return all groups, lowest ordinal first. One whose roles are all scaled to 0 has no pods, and runs."""
-    is_empty = not any(role.replicas for role in target.roles.values())
     known = [
         _Outlook(
             ordinal,
@@ -86,7 +85,7 @@ def _outlooks(target: Target, groups: Mapping[int, Group], decision: Decision) -
         )
         for ordinal, group in groups.items()
     ]
-    new = [_Outlook(ordinal, running=is_empty, outdated=False, leaving=False) for ordinal in decision.new_groups]
+    new = [_Outlook(ordinal, running=not target.has_pods, outdated=False, leaving=False) for ordinal in decision.new_groups]
     return sorted(known + new, key=lambda outlook: outlook.ordinal)
 
 

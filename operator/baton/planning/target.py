@@ -36,6 +36,11 @@ class Target:
         """ServingGroups asked for."""
         return self.serving.spec.replicas
 
+    @property
+    def has_pods(self) -> bool:
+        """Whether a ServingGroup has pods at all; its roles may all be scaled to 0."""
+        return any(role.replicas for role in self.roles.values())
+
 
 def target_of(desired: Desired) -> Target:
     """Resolve a ModelServing."""

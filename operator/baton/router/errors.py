@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 JSON: Header = (b"content-type", b"application/json")
 
+SHOWN = 200
+"""Characters of a client's own words, such as a model name or a path, that errors and logs repeat."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApiError:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from baton.router.errors import ApiError
+from baton.router.errors import SHOWN, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,9 +47,9 @@ def resolve(method: str, path: str, *, paths: Mapping[str, Action]) -> Action | 
     if action is None and path.startswith("/v1/") and "/v1/models" in paths:
         action = Action.FORWARD
     if action is None:
-        return ApiError(404, "unknown_path", f"There is no {path} here.")
+        return ApiError(404, "unknown_path", f"There is no {path[:SHOWN]} here.")
     allowed = ("POST",) if action in _POSTED else ("GET", "HEAD")
     if method not in allowed:
-        message = f"{path} takes {' or '.join(allowed)}, not {method}."
+        message = f"{path[:SHOWN]} takes {' or '.join(allowed)}, not {method}."
         return ApiError(405, "wrong_method", message, headers=((b"allow", ", ".join(allowed).encode()),))
     return action

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from baton.router.errors import SHOWN
 from baton.telemetry import router_metrics
 from baton.telemetry.logs import event
 
@@ -52,9 +53,9 @@ class RequestRecord:
         prefill = choice.prefill if choice is not None else None
         fields = {
             "method": self.method,
-            "path": self.path,
+            "path": self.path[:SHOWN],
             "status": self.status,
-            "model": self.model,
+            "model": self.model[:SHOWN],
             "route": match.route if match is not None else "",
             "backend": match.backend.name if match is not None else "",
             "prefill": prefill.name if prefill is not None else "",

@@ -31,7 +31,7 @@ _LAST_EVENT = re.compile(rb"(?:^|\n)data: ?\[DONE\]\s*\Z")
 _TAIL_BYTES = 1024
 """Enough for the last two events of a stream: usage and [DONE]."""
 
-_MAX_EVENT_BYTES = 4 * 1024 * 1024
+_MAX_EVENT_BYTES = 1024 * 1024
 """An event that grows beyond this is passed on in pieces."""
 
 # A quote inside generated text is escaped, so neither pattern can match there.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import secrets
 from typing import TYPE_CHECKING
 
 from baton.router.application import RouterApplication
@@ -35,7 +35,7 @@ class RouterServer:
         settings: DataPathSettings,
         directory: Directory,
         *,
-        request_ids: Callable[[], str] = lambda: uuid.uuid4().hex,
+        request_ids: Callable[[], str] = lambda: secrets.token_hex(16),
         engine_tls: ssl.SSLContext | None = None,
     ) -> None:
         """Make ids by `request_ids` for requests without one; `engine_tls` is for engines that speak HTTPS."""
@@ -68,6 +68,7 @@ class RouterServer:
         paths = PUBLIC_PATHS_WITH_METRICS if self._settings.has_public_metrics else PUBLIC_PATHS
         server = await self._listen(host, port, paths=paths, live=self._clients, tls=tls)
         self._public.append(server)
+        router_metrics.CONNECTIONS.set_function(lambda: len(self._clients))
         return _port(server)
 
     async def start_admin(self, host: str, port: int) -> int:
@@ -119,7 +120,6 @@ class RouterServer:
     ) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         application = RouterApplication(self._handler, self._directory, self, paths=paths)
-        router_metrics.CONNECTIONS.set_function(lambda: len(self._clients))
         return await loop.create_server(
             lambda: ClientConnection(application, self._limits, live=live, loop=loop),
             host,

@@ -13,7 +13,7 @@ from baton.router.booking import Booking
 from baton.router.call import Call, UpstreamError
 from baton.router.client_body import parse_body
 from baton.router.connectors.registry import AGGREGATED, CONNECTORS
-from baton.router.errors import JSON, ApiError, render_error
+from baton.router.errors import JSON, SHOWN, ApiError, render_error
 from baton.router.relay import Relay
 from baton.router.tries import error_after, pause_before_next
 from baton.routing.types import RequestFacts
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from baton.router.wire.messages import Header, Request
     from baton.router.wire.pool import ConnectionPool
     from baton.routing.types import Choice, Match
-
-_SHOWN_NAME = 100
-"""Characters of a client's model name or path that an error repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class Story:
         self._record.model = body.model
         match = self._directory.match(_facts(self._request, body))
         if match is None:
-            message = f"The model '{body.model[:_SHOWN_NAME]}' does not exist, or no route takes this request for it."
+            message = f"The model '{body.model[:SHOWN]}' does not exist, or no route takes this request for it."
             return ApiError(404, "model_not_found", message, param="model")
         self._record.match = match
         return await self._try_until_answered(match, body)
@@ -169,8 +166,10 @@ class Story:
         if choice.prefill is None:
             return AGGREGATED
         if not self._is_generation:
-            path = self._request.path[:_SHOWN_NAME]
-            message = f"{path} needs engines that prefill and decode; those of '{body.model}' do one or the other."
+            path = self._request.path[:SHOWN]
+            message = (
+                f"{path} needs engines that prefill and decode; those of '{body.model[:SHOWN]}' do one or the other."
+            )
             return ApiError(501, "unsupported_by_backend", message)
         connector = CONNECTORS[match.backend.connector]
         return connector.refusal(body) or connector

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import virtual_time
-from baton.kube.errors import Transient
+from baton.kube.errors import SILENCE, Transient
 from baton.kube.reflector import Reflector
 from baton.kube.resources import PODS
 
@@ -27,6 +27,7 @@ class Script:
         self.watches = list(watches)
         self.lists: list[float] = []
         self.times: list[int] = []
+        self.opened: list[float] = []
 
     async def list_pages(
         self,
@@ -52,6 +53,7 @@ class Script:
         silence: float = 90.0,
     ) -> AsyncGenerator[JsonObject, None]:
         self.times.append(server_timeout)
+        self.opened.append(asyncio.get_running_loop().time())
         for step in self.watches.pop(0) if self.watches else [10**6]:
             if isinstance(step, Exception):
                 raise step
@@ -96,8 +98,16 @@ def test_a_watch_that_breaks_again_and_again_is_no_end_of_the_row() -> None:
     assert lists_of(script) == pytest.approx([0, 1, 3, 7, 15])
 
 
-def test_a_watch_that_ends_at_once_and_empty_is_a_fault() -> None:
-    assert lists_of(Script([], [], [2.0], [])) == pytest.approx([0, 1, 3, 6])
+def test_a_watch_that_ends_at_once_and_empty_is_waited_for_without_a_list() -> None:
+    script = Script([], [], [2.0], [])
+    assert lists_of(script) == [0]
+    assert script.opened == pytest.approx([0, 1, 3, 5, 6])
+
+
+def test_silence_is_no_fault() -> None:
+    script = Script(*[(90, Transient(0, SILENCE, "silent")) for _ in range(3)])
+    assert lists_of(script) == [0]
+    assert script.opened == [0, 90, 180, 270]
 
 
 def test_a_watch_asks_for_five_to_ten_minutes() -> None:
@@ -111,7 +121,7 @@ def test_the_same_fault_is_told_once_and_its_end_too(caplog: pytest.LogCaptureFi
     lists_of(Script([fault()], [fault()], [60.0]))
     assert [record.getMessage() for record in caplog.records] == [
         "synced",
-        "out of step, listing again",
+        "out of step, trying again",
         "in step again",
     ]
 

@@ -14,4 +14,4 @@ def test_baton_s_own_kinds_are_in_their_groups() -> None:
 
 def test_no_two_resources_share_a_path() -> None:
     named = [value for value in vars(resources).values() if isinstance(value, Resource)]
-    assert len({resource.path() for resource in named}) == len(named) == 10
+    assert len({resource.path() for resource in named}) == len(named) > 0

@@ -101,12 +101,13 @@ def test_after_a_restore_of_the_server_lower_versions_are_believed(store: Store[
 
 
 @pytest.mark.parametrize("late", ["ADDED", "MODIFIED", None])
+@pytest.mark.parametrize("version", [6, 7])
 def test_the_answer_to_a_write_that_comes_after_the_end_revives_nothing(
-    store: Store[PodName], told: Told, late: str | None
+    store: Store[PodName], told: Told, late: str | None, version: int
 ) -> None:
     store.offer("ADDED", pod("a", version=5))
     store.offer("DELETED", pod("a", version=7))
-    store.offer(late, pod("a", version=6))
+    store.offer(late, pod("a", version=version))
     assert store.get(("ns", "a")) is None
     assert len(told) == 2
     store.offer("ADDED", pod("a", version=8, uid="next"))

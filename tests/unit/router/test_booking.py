@@ -3,10 +3,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
-from routing_builders import decode, prefill
-
 from baton.router.booking import Booking
 from baton.routing.types import Choice
+from routing_builders import decode, prefill
 
 if TYPE_CHECKING:
     from baton.router.directory import Directory

@@ -4,12 +4,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
-from routing_builders import decode, prefill
 
 from baton.api.router_config import BackendConfig
 from baton.router.record import RequestRecord
 from baton.routing.types import Choice, Match
 from baton.telemetry.logs import TextFormatter
+from routing_builders import decode, prefill
 
 if TYPE_CHECKING:
     import pytest

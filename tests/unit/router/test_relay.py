@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from transport_fixture import RecordingSource, RecordingTransport
 
 from baton.router.errors import ApiError
 from baton.router.relay import Relay
 from baton.router.wire.client_response import ClientResponse
 from baton.router.wire.failures import ExchangeError, FailureKind
 from baton.router.wire.messages import AnswerHead
+from transport_fixture import RecordingSource, RecordingTransport
 
 STREAM = AnswerHead(200, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"transfer-encoding", b"chunked")])
 JSON = AnswerHead(200, [(b"content-type", b"application/json"), (b"content-length", b"4")])
@@ -54,7 +54,9 @@ def test_a_stream_is_one_write_for_each_read() -> None:
 
 def test_headers_are_the_engines_and_the_routers_own() -> None:
     rig = Rig()
-    rig.relay.on_head(AnswerHead(201, [(b"server", b"uvicorn"), (b"x-request-id", b"engine"), (b"connection", b"close")]))
+    rig.relay.on_head(
+        AnswerHead(201, [(b"server", b"uvicorn"), (b"x-request-id", b"engine"), (b"connection", b"close")])
+    )
     rig.relay.on_end()
 
     head = rig.transport.written

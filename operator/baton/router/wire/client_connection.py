@@ -130,6 +130,7 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Take a half-closed connection for a client that has left: it is how most of them leave."""
         self._leave()
+        self._deadline.set(self._loop.time() + self._limits.write_time)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 # asyncio's signature

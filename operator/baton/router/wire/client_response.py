@@ -47,7 +47,6 @@ class ClientResponse:
         keep_alive: bool,
         is_http11: bool = True,
         is_head_request: bool = False,
-        is_paused: bool = False,
     ) -> None:
         self.keep_alive = keep_alive
         self.status = 0
@@ -59,7 +58,7 @@ class ClientResponse:
         self._transport = transport
         self._is_http11 = is_http11
         self._is_bodyless = is_head_request
-        self._is_paused = is_paused
+        self._is_paused = False
         self._is_chunked = False
         self._head = b""
         self._source: Source | None = None

@@ -32,7 +32,7 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One whole request of a client. `target` is as it was sent, `path` without the query."""
+    """One whole request of a client. `target` is as it was sent, without scheme and host, `path` also without query."""
 
     method: str
     target: bytes

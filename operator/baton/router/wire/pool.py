@@ -197,8 +197,9 @@ class ConnectionPool:
                     ssl=(self._tls or True) if address.is_tls else None,
                 )
         except TimeoutError:
-            raise ExchangeError(FailureKind.REFUSED, "could not be connected in time") from None
-        except OSError as error:
+            kind = FailureKind.TIMEOUT if loop.time() >= deadline else FailureKind.REFUSED
+            raise ExchangeError(kind, "could not be connected in time") from None
+        except (OSError, UnicodeError) as error:
             raise ExchangeError(FailureKind.REFUSED, f"could not be connected: {error}") from error
         return connection
 

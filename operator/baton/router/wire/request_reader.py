@@ -194,11 +194,12 @@ class RequestReader:
             return
         self.stage = Stage.IDLE
         self.expects_continue = False
+        target = _origin_form(self._target)
         self._complete.append(
             Request(
                 method=self._parser.get_method().decode("ascii"),
-                target=self._target,
-                path=_path(self._target),
+                target=target,
+                path=target.partition(b"?")[0].decode("latin-1"),
                 headers=self._headers,
                 body=self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces),
                 keep_alive=self._keep_alive,
@@ -213,13 +214,9 @@ def _repeated(names: list[bytes]) -> str:
     return ", ".join(sorted({name.decode("ascii") for name in names if names.count(name) > 1}))
 
 
-def _path(target: bytes) -> str:
-    if not target.startswith(b"/"):
-        target = _without_authority(target)
-    return target.partition(b"?")[0].decode("latin-1")
-
-
-def _without_authority(target: bytes) -> bytes:
-    """Return the path of `http://host/path`, the form a client uses that takes the router for its proxy."""
+def _origin_form(target: bytes) -> bytes:
+    """Return a target without scheme and host, which a client sends that takes the router for its proxy."""
+    if target.startswith(b"/"):
+        return target
     _, scheme, rest = target.partition(b"://")
     return b"/" + rest.partition(b"/")[2] if scheme else target

@@ -12,17 +12,17 @@ _HEAD_BYTES = 256 * 1024
 
 
 class ResponseReader:
-    """Reads one answer; a new reader for each.
+    """Reads the answers of one connection; `reset` before each.
 
     `head` is set once it has been read (interim 1xx answers are skipped); `is_complete` when the body has ended. Then
     `keep_alive` says whether the connection can carry another exchange.
     """
 
     __slots__ = (
-        "_body",
         "_head_bytes",
         "_headers",
         "_parser",
+        "_pieces",
         "_until_close",
         "has_begun",
         "head",
@@ -31,20 +31,24 @@ class ResponseReader:
     )
 
     def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the answer before."""
         self.head: AnswerHead | None = None
         self.has_begun = False
         self.is_complete = False
         self.keep_alive = False
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: list[Header] = []
         self._head_bytes = 0
         self._until_close = False
-        self._body = b""
+        self._pieces: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
         """Read bytes and return the part of the body in them, in one piece. Raises ExchangeError."""
         self.has_begun = True
-        self._body = b""
+        pieces = self._pieces = []
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -58,7 +62,7 @@ class ResponseReader:
         if self.head is None:
             # The parser keeps an unfinished line to itself: count what it was given.
             self._count(len(data))
-        return self._body
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def ends_with_connection(self) -> bool:
         """Whether the end of the connection is the proper end of this answer."""
@@ -98,8 +102,8 @@ class ResponseReader:
         self.head = AnswerHead(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
-        """Take a part of the body; a read with several chunks gives one piece."""
-        self._body = self._body + data if self._body else data
+        """Take a part of the body."""
+        self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         """Notice the end of the answer."""

@@ -6,7 +6,7 @@ Opens no connection and keeps none for later: wire.pool does.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 from baton.router.wire.deadline import Deadline
@@ -53,7 +53,6 @@ class _Exchange:
     sink: Sink
     stall_time: float
     done: asyncio.Future[None]
-    reader: ResponseReader = field(default_factory=ResponseReader)
     has_body: bool = False
 
 
@@ -68,7 +67,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._is_reused = False
         self._is_paused = False
+        self._time_left = 0.0
         self._deadline = Deadline(loop, self._expire)
+        self._reader = ResponseReader()
         self._exchange: _Exchange | None = None
 
     @property
@@ -88,6 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
             done.set_exception(StaleConnectionError())
             return done
         self._exchange = _Exchange(sink, stall_time, done)
+        self._reader.reset()
         self._deadline.set(deadline)
         sink.on_start(self)
         self._transport.writelines(request)
@@ -104,6 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Read no more until `resume`."""
         if self._exchange is not None and not self._is_paused and not self._transport.is_closing():
             self._is_paused = True
+            self._time_left = self._deadline.when - self._loop.time()
             self._deadline.clear()
             self._transport.pause_reading()
 
@@ -112,7 +115,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_paused:
             self._is_paused = False
             if self._exchange is not None:
-                self._deadline.set(self._loop.time() + self._exchange.stall_time)
+                self._deadline.set(self._loop.time() + self._time_left)
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -128,7 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             self.abandon()  # bytes that nobody asked for
             return
-        reader = exchange.reader
+        reader = self._reader
         try:
             had_head = reader.head is not None
             body = reader.feed(data)
@@ -136,7 +139,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._begin(exchange, reader.head)
             if body:
                 exchange.has_body = True
-                self._deadline.set(self._loop.time() + exchange.stall_time)
+                if not reader.is_complete:
+                    self._deadline.set(self._loop.time() + exchange.stall_time)
                 exchange.sink.on_body(body)
             if reader.is_complete:
                 self._end(exchange)
@@ -162,18 +166,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._forget()
         self._is_reused = True
         # What is left of the request (the engine answered early) would be read as the next one.
-        if not exchange.reader.keep_alive or self._transport.get_write_buffer_size():
+        if not self._reader.keep_alive or self._transport.get_write_buffer_size():
             self._transport.abort()
         if not exchange.done.done():
             exchange.done.set_result(None)
 
     def _end_with_connection(self, exchange: _Exchange, exc: Exception | None) -> None:
-        if exc is None and exchange.reader.ends_with_connection():
+        if exc is None and self._reader.ends_with_connection():
             try:
                 self._end(exchange)
             except ExchangeError as error:
                 self._fail(error)
-        elif exchange.reader.has_begun:
+        elif self._reader.has_begun:
             self._fail(ExchangeError(FailureKind.BROKEN_OFF, "closed the connection in the middle of its answer"))
         elif self._is_reused:
             self._fail(StaleConnectionError())
@@ -188,7 +192,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._exchange = None
-        self._deadline.cancel()
+        self._deadline.clear()  # its timer stays for the next exchange
         self.resume()
 
     def _expire(self) -> None:
@@ -213,10 +217,12 @@ class _EngineErrorSink:
         """Know the status already."""
 
     def on_body(self, data: bytes) -> None:
-        """Keep the beginning."""
-        self._excerpt = (self._excerpt + data)[:_EXCERPT_BYTES]
+        """Keep the beginning, and wait for no more."""
+        self._excerpt += data
+        if len(self._excerpt) >= _EXCERPT_BYTES:
+            self.on_end()
 
     def on_end(self) -> None:
         """Fail the exchange."""
-        text = self._excerpt.decode(errors="replace").strip()
+        text = self._excerpt[:_EXCERPT_BYTES].decode(errors="replace").strip()
         raise ExchangeError(FailureKind.ENGINE_ERROR, f"answered {self._status}" + (f": {text}" if text else ""))

@@ -24,7 +24,16 @@ def test_several_generations_of_one_request_are_refused(fields: dict[str, object
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"n": 1}, {"n": None}, {"n": "2"}, {"prompt": "a"}, {"prompt": ["a"]}, {"prompt": [[1, 2]]}, {"prompt": [1, 2]}],
+    [
+        {},
+        {"n": 1},
+        {"n": None},
+        {"n": "2"},
+        {"prompt": "a"},
+        {"prompt": ["a"]},
+        {"prompt": [[1, 2]]},
+        {"prompt": [1, 2]},
+    ],
 )
 def test_one_generation_is_served(fields: dict[str, object]) -> None:
     assert PullConnector().refusal(ClientBody(b"", fields, "m")) is None

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from transport_fixture import RecordingSource, RecordingTransport
-
 from baton.router.wire.client_response import ClientResponse
+from transport_fixture import RecordingSource, RecordingTransport
 
 
 def make(**options: bool) -> tuple[ClientResponse, RecordingTransport]:

@@ -38,13 +38,13 @@ def test_pipelined_requests_come_in_order() -> None:
 
 
 def test_a_proxy_style_target_is_served_by_its_path() -> None:
-    paths = [
-        request.path
+    targets = [
+        (request.target, request.path)
         for target in (b"http://a:1/v1/y?q=/z", b"http://a", b"*")
         for request in reader().feed(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
     ]
 
-    assert paths == ["/v1/y", "/", "*"]
+    assert targets == [(b"/v1/y?q=/z", "/v1/y"), (b"/", "/"), (b"*", "*")]
 
 
 @pytest.mark.parametrize(

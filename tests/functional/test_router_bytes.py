@@ -1,0 +1,73 @@
+"""A decode whose answer is cut, or comes in two pieces, at every byte; a client whose request does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from functional.router_fixture import DONE, Message, Reply, chat, on_uvloop, request, router, sse
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+EVENTS = [{"n": n} for n in range(3)]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKS = [b"%x\r\n%b\r\n" % (len(part), part) for part in (sse(*EVENTS[:2]), sse(EVENTS[2]) + DONE)]
+ANSWER = HEAD + b"".join(CHUNKS) + b"0\r\n\r\n"
+
+
+def answering(write: Callable[[Reply, int], Awaitable[None]]) -> Callable[[Message, Reply], Awaitable[None]]:
+    """Return a script that is told the position by the request."""
+
+    async def script(message: Message, reply: Reply) -> None:
+        await write(reply, message.json["seed"])
+
+    return script
+
+
+@on_uvloop
+async def test_a_stream_cut_anywhere_ends_honestly() -> None:
+    async def cut(reply: Reply, at: int) -> None:
+        await reply.raw(ANSWER[:at])
+        reply.writer.close()
+
+    async with router(decode=[answering(cut)], attempts=0) as rig:
+        for at in range(len(ANSWER)):
+            answer = await rig.ask(chat(stream=True, seed=at))
+            if answer.status == 502:
+                assert at <= len(HEAD) + len(CHUNKS[0]), at
+                continue
+            *events, end = answer.body.split(b"\n\n")
+            *tokens, error = [json.loads(event.removeprefix(b"data: ")) for event in events if event != b"data: [DONE]"]
+            assert tokens == EVENTS[: len(tokens)], at
+            assert tokens, at
+            assert "error" in error, at
+            assert end == b"", at
+            assert rig.directory.is_idle
+
+
+@on_uvloop
+async def test_a_stream_split_anywhere_comes_through() -> None:
+    async def split(reply: Reply, at: int) -> None:
+        await reply.raw(ANSWER[:at])
+        await asyncio.sleep(0)
+        await reply.raw(ANSWER[at:])
+
+    async with router(decode=[answering(split)], attempts=0) as rig:
+        client = await rig.connect()
+        for at in range(len(ANSWER)):
+            answer = await client.ask(chat(stream=True, seed=at))
+            assert answer.body == sse(*EVENTS) + DONE, at
+
+
+@on_uvloop
+async def test_a_request_cut_anywhere_reaches_no_engine_and_leaves_nothing() -> None:
+    data = request(chat())
+    async with router() as rig:
+        for at in range(len(data)):
+            client = await rig.send(data[:at])
+            client.close()
+
+        assert (await rig.ask(chat())).status == 200
+        assert len(rig.prefill[0].requests) == 1
