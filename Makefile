@@ -27,7 +27,7 @@ demo: setup ## Run the main job on a local control plane and show it (KEEP=1 kee
 test: setup ## Run every test this machine can run.
 	$(BIN)/pytest -q -n 2 tests/unit tests/properties
 	$(BIN)/pytest -q tests/functional
-	$(BIN)/pytest -q -rs tests/controlplane
+	$(BIN)/pytest -q -rs tests/controlplane tests/chart
 
 check: setup ## Look for faults without changing anything: format, lint, types, layers, spelling, drift.
 	$(BIN)/ruff format --check operator tests bench

@@ -1,146 +1,97 @@
-"""A cluster small enough for tests: it does what plans ask of it, and what happens to pods is up to the test."""
+"""A real API server with Baton's programs beside it, as the control plane tests use it."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baton.planning.model import ChildKind, ChildView, ConfigFile, Create, Delete, Observed, Plan, PodView
-from baton.planning.plan import plan
-from builders import ServingBuilder, as_ready, pod_view
+import yaml
+
+from baton.dev.chat import Answer, stream_chat
+from baton.dev.provider import ControlPlaneError
+from baton.dev.system import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from baton.planning.model import Action
+    from baton.dev.kubectl import Kubectl
+    from baton.dev.system import System
+
+PATIENCE = 30.0
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+@dataclass(frozen=True)
 class Cluster:
-    """The children of one ModelServing as an API server would keep them: one object a name, deletion in two steps."""
+    """A real API server with simulated nodes, and Baton's programs beside it."""
 
-    def __init__(self, builder: ServingBuilder, *config_files: ConfigFile) -> None:
-        self.builder = builder
-        self.config_files = config_files
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self.pods: dict[str, PodView] = {}
-        self.services: dict[str, ChildView] = {}
-        self.config_maps: dict[str, ChildView] = {}
-        self._uids = itertools.count()
+    kubectl: Kubectl
+    system: System
+    router_port: int
+    namespace: str
 
-    def edit(self, builder: ServingBuilder, *config_files: ConfigFile) -> None:
-        """Replace the spec as `kubectl apply` does."""
-        generation = self.builder.metadata["generation"] + 1
-        self.builder = builder.with_metadata(generation=generation).status(self.builder.observed_status)
-        self.config_files = config_files
+    def run(self, *arguments: str, standard_input: str | None = None) -> str:
+        return self.kubectl.run("--namespace", self.namespace, *arguments, standard_input=standard_input)
 
-    def copy(self) -> Cluster:
-        """Return an independent cluster in the same state."""
-        other = Cluster(self.builder, *self.config_files)
-        other.now = self.now
-        other.pods, other.services, other.config_maps = dict(self.pods), dict(self.services), dict(self.config_maps)
-        other._uids = itertools.count(1_000_000)
-        return other
+    def apply(self, *documents: dict[str, Any]) -> None:
+        self.run("apply", "--filename=-", standard_input=yaml.safe_dump_all(documents))
 
-    def observed(self) -> Observed:
-        return Observed(
-            now=self.now,
-            pods=tuple(self.pods.values()),
-            services=tuple(self.services.values()),
-            config_maps=tuple(self.config_maps.values()),
-        )
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.run("get", *arguments, "--output=json"))
 
-    def plan(self) -> Plan:
-        return plan(self.builder.desired(*self.config_files), self.observed())
+    def pods(self, **labels: str) -> dict[str, dict[str, Any]]:
+        """Return the pods that are not on their way out, by name."""
+        selector = ",".join(f"modelserving.volcano.sh/{key.replace('_', '-')}={value}" for key, value in labels.items())
+        items = self.get("pods", f"--selector={selector}")["items"]
+        return {item["metadata"]["name"]: item for item in items if "deletionTimestamp" not in item["metadata"]}
 
-    def step(self) -> Plan:
-        """Plan, carry all of it out, and write the status."""
-        made = self.plan()
-        self.carry_out(made.actions)
-        self.builder = self.builder.status(made.status.document())
-        return made
+    def condition(self, kind: str, name: str, condition: str) -> dict[str, Any]:
+        found = self.get(kind, name).get("status", {}).get("conditions", [])
+        return next((entry for entry in found if entry["type"] == condition), {})
 
-    def carry_out(self, actions: Iterable[Action]) -> None:
-        for action in actions:
-            match action:
-                case Create():
-                    self._create(action)
-                case Delete():
-                    self._delete(action)
+    def wait_available(self, name: str) -> None:
+        self.run("wait", "--for=condition=Available", f"modelserving/{name}", f"--timeout={PATIENCE:.0f}s")
 
-    def _create(self, action: Create) -> None:
-        uid = f"uid-{next(self._uids)}"
-        if action.kind is ChildKind.POD:
-            self.pods.setdefault(action.name, pod_view(action, uid=uid))
-            return
-        metadata = action.object["metadata"]
-        child = ChildView(metadata["namespace"], action.name, uid, metadata["ownerReferences"][0]["uid"])
-        self._children(action.kind).setdefault(action.name, child)
+    def until(self, is_true: Callable[[], bool], what: str, *, patience: float = PATIENCE) -> None:
+        deadline = time.monotonic() + patience
+        while not is_true():
+            assert time.monotonic() < deadline, f"waited {patience} s in vain until {what}"
+            time.sleep(0.05)
 
-    def _delete(self, action: Delete) -> None:
-        if action.kind is ChildKind.POD:
-            if self.pods[action.name].uid == action.uid:
-                self.change(action.name, deleting=True)
-        elif self._children(action.kind)[action.name].uid == action.uid:
-            del self._children(action.kind)[action.name]
+    def chat(self, model: str, *, tokens: int = 8) -> Answer:
+        return stream_chat(HOST, self.router_port, model=model, prompt="Who are you?", max_tokens=tokens)
 
-    def _children(self, kind: ChildKind) -> dict[str, ChildView]:
-        return self.services if kind is ChildKind.SERVICE else self.config_maps
+    def until_served(self, model: str, *, by: str = "") -> Answer:
+        """Ask until a decode endpoint whose name contains `by` answers."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                answer = self.chat(model)
+            except ControlPlaneError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                if by in answer.decode:
+                    return answer
+                assert time.monotonic() < deadline, f"no request was served by {by}; the last one by {answer.decode}"
+            time.sleep(0.05)
 
-    def change(self, name: str, **state: Any) -> None:
-        """Change what is seen of a pod."""
-        self.pods[name] = replace(self.pods[name], **state)
+    def until_refused(self, model: str, *, status: int) -> None:
+        """Ask until the router answers with an error of this status."""
 
-    def change_all(self, changed: Callable[[PodView], PodView]) -> None:
-        self.pods = {name: changed(pod) for name, pod in self.pods.items()}
+        def is_refused() -> bool:
+            try:
+                self.chat(model)
+            except ControlPlaneError as error:
+                return f"answers {status}" in str(error)
+            return False
 
-    def vanish(self, name: str) -> None:
-        """Remove a pod at once, as a forced deletion does."""
-        del self.pods[name]
-
-    def fail(self, name: str, **state: Any) -> None:
-        """End a pod's containers."""
-        self.change(name, phase="Failed", ready=False, unready_since=self.now, **state)
-
-    def restart(self, name: str) -> None:
-        """Let a container of a pod restart; it is not ready since."""
-        self.change(name, phase="Running", ready=False, restarted=True, unready_since=self.now)
-
-    def finish_deletions(self) -> None:
-        self.pods = {name: pod for name, pod in self.pods.items() if not pod.deleting}
-
-    def make_ready(self) -> None:
-        """Make every pod ready that can be: those that failed for good and those that leave cannot."""
-        self.change_all(lambda pod: pod if pod.deleting or pod.phase == "Failed" else as_ready(pod))
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    def converge(self, *, limit: int = 100) -> int:
-        """Let everything take its course until nothing is left to do; return the number of steps it took."""
-        for step in range(limit):
-            made = self.step()
-            leaving = any(pod.deleting for pod in self.pods.values())
-            waiting = any(not pod.ready for pod in self.pods.values())
-            if not (made.actions or made.requeue_after or leaving or waiting):
-                return step
-            self.finish_deletions()
-            self.make_ready()
-            self.pass_time(made.requeue_after or 1)
-        raise AssertionError(f"not at rest after {limit} steps: {self.plan().actions}")
-
-    def names(self) -> list[str]:
-        """Names of the pods that are not leaving, sorted."""
-        return sorted(name for name, pod in self.pods.items() if not pod.deleting)
-
-    def leaving(self) -> list[str]:
-        """Names of the pods that are leaving, sorted."""
-        return sorted(name for name, pod in self.pods.items() if pod.deleting)
+        self.until(is_refused, f"{model} is answered with {status}")
 
 
-def running(builder: ServingBuilder, *config_files: ConfigFile) -> Cluster:
-    """Return a cluster in which all the ModelServing asks for exists and is ready."""
-    cluster = Cluster(builder, *config_files)
-    cluster.converge()
-    return cluster
+def example(name: str) -> list[dict[str, Any]]:
+    """Return the documents of an example."""
+    return [document for document in yaml.safe_load_all((EXAMPLES / name).read_text()) if document]

@@ -1,7 +1,8 @@
 """A small Kubernetes API server over real HTTP on the loopback, which fails as it is told.
 
 It knows no kinds: every collection path holds objects. It has pages, watches, bookmarks, merge patches and server-side
-apply (as a merge), uid preconditions, equality label selectors and bearer tokens; no validation and no admission.
+apply (as a merge), uid preconditions, label selectors of equality and existence, bearer tokens; no validation and no
+admission.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 JsonObject = dict[str, Any]
+Selector = dict[str, "str | None"]
+"""Labels by name; None: any value."""
 
 _PATH = re.compile(
     r"(?P<root>/api/v1|/apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[^/]+)"
@@ -61,7 +64,7 @@ class Watch:
 
     collection: str
     namespace: str | None
-    selector: dict[str, str]
+    selector: Selector
     lines: asyncio.Queue[bytes | ConnectionError | None] = field(default_factory=asyncio.Queue)
 
 
@@ -291,14 +294,14 @@ class FakeApiServer:
             watch.lines.put_nowait(orjson.dumps({"type": kind, "object": found}) + b"\n")
 
 
-def _selector(request: web.Request) -> dict[str, str]:
-    text = request.query.get("labelSelector", "")
-    return dict(part.split("=", 1) for part in text.split(",") if part)
+def _selector(request: web.Request) -> Selector:
+    parts = (part.partition("=") for part in request.query.get("labelSelector", "").split(",") if part)
+    return {name: value if sign else None for name, sign, value in parts}
 
 
-def _is_selected(found: JsonObject, selector: dict[str, str]) -> bool:
+def _is_selected(found: JsonObject, selector: Selector) -> bool:
     labels = found["metadata"].get("labels", {})
-    return all(labels.get(name) == value for name, value in selector.items())
+    return all(name in labels and value in {None, labels[name]} for name, value in selector.items())
 
 
 def _merged(old: Any, patch: Any) -> Any:

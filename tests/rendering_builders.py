@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "deepseek-v4-flash-pd-a3" / "modelserving.yaml"
+EXAMPLES = tuple(
+    path.parent.name for path in sorted(ROOT.glob("examples/*/modelserving.yaml")) if "engine:" in path.read_text()
+)
+"""Directories of the examples that have a typed engine."""
 
 SHARED: dict[str, Any] = {"image": "engine:1", "model": {"path": "/models/m"}, "network": {"interface": "eth0"}}
 
 
-def example() -> ModelServing:
-    """Return the DeepSeek-V4-Flash example on A3."""
-    return ModelServing.read(yaml.safe_load(EXAMPLE.read_text()), strict=True)
+def example(name: str = "deepseek-v4-flash-pd-a3") -> ModelServing:
+    """Return the ModelServing of an example, by default DeepSeek-V4-Flash on A3 with prefill and decode apart."""
+    text = (ROOT / "examples" / name / "modelserving.yaml").read_text()
+    return ModelServing.read(yaml.safe_load(text), strict=True)
 
 
 def serving(*roles: dict[str, Any], engine: dict[str, Any] | None = None, replicas: int = 1) -> ModelServing:

@@ -10,7 +10,7 @@ import pytest
 from baton.dev.provider import ControlPlaneError
 
 if TYPE_CHECKING:
-    from conftest import Cluster
+    from cluster import Cluster
 
 pytestmark = pytest.mark.controlplane
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from conftest import Cluster
+    from cluster import Cluster
 
 pytestmark = pytest.mark.controlplane
 

@@ -140,6 +140,8 @@ class Reply:
         self.writer = writer
 
     async def raw(self, data: bytes) -> None:
+        if self.writer.transport.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 
@@ -170,7 +172,7 @@ class Reply:
         self.writer.transport.abort()
 
     async def client_gone(self) -> None:
-        """Wait until the router has closed the connection."""
+        """Wait until the router has left."""
         with contextlib.suppress(ConnectionError):
             assert await self.reader.read() == b""
         self.engine.abandoned += 1
@@ -187,7 +189,7 @@ async def prefilled(request: Message, reply: Reply) -> None:
 async def generated(request: Message, reply: Reply) -> None:
     """Answer as a decode or aggregated engine does."""
     if request.json.get("stream"):
-        await reply.stream({"choices": [{"delta": {"content": "Hel"}}]}, {"choices": [{"delta": {"content": "lo"}}]})
+        await reply.stream({"choices": [{"delta": {"content": "Good"}}]}, {"choices": [{"delta": {"content": " day"}}]})
     else:
         await reply.json({"choices": [{"message": {"content": "Hello"}}], "usage": {"prompt_tokens": 3}})
 
@@ -198,7 +200,9 @@ class Engine:
     `abandoned` counts the answers during which it saw the router go.
     """
 
-    def __init__(self, name: str, phase: Phase, script: Script, *, host: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, name: str, phase: Phase, script: Script, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
         self.name = name
         self.phase = phase
         self.script = script

@@ -2,187 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from baton.rendering import RankLaunch, expand, launches
-from rendering_builders import ROOT, example, pair, role, serving
+from baton.rendering import expand, launches
+from launch_pod import PATIENCE, RANKS, enter, free_ports, is_alive, output_of, running, seen, small, wait_for
+from rendering_builders import EXAMPLES, ROOT, example, pair, role, serving
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from baton.api.serving import ModelServing
-
-RANKS = 3
-PATIENCE = 20.0
 SHELLCHECK = str(Path(sys.executable).with_name("shellcheck"))
-
-# Says in RANK.json how it was started and in RANK.told that it got SIGTERM, then ends unless there is a file drain;
-# answers /health when there is a file healthy, exits with what RANK.exit says, and leaves a child behind.
-STUB = """
-import http.server, json, os, pathlib, signal, subprocess, sys, threading, time
-
-here, argv = pathlib.Path(os.environ["STUB_DIRECTORY"]), sys.argv
-rank, port = argv[argv.index("--data-parallel-rank") + 1], int(argv[argv.index("--port") + 1])
-stopping = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: ((here / f"{rank}.told").touch(), stopping.set()))
-child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        healthy = self.path == "/health" and (here / "healthy").exists()
-        self.send_response(200 if healthy else 503)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-facts = {"argv": ["vllm", *argv[1:]], "env": dict(os.environ), "pid": os.getpid(), "child": child.pid}
-(here / f"{rank}.new").write_text(json.dumps(facts))
-(here / f"{rank}.new").rename(here / f"{rank}.json")
-print(f"rank {rank} is up", flush=True)
-print("and says so", file=sys.stderr, flush=True)
-while True:
-    if (here / f"{rank}.exit").exists():
-        os._exit(int((here / f"{rank}.exit").read_text()))
-    if stopping.is_set() and not (here / "drain").exists():
-        print(f"drained{rank}", end="", flush=True)
-        os._exit(0)
-    time.sleep(0.02)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A directory that looks like the inside of a pod, and how to start things in it."""
-
-    directory: Path
-    environment: dict[str, str]
-
-    def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["bash", str(self.directory / "launch.sh")],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def is_ready(self) -> bool:
-        script = str(self.directory / "ready.sh")
-        return subprocess.run(["bash", script], env=self.environment, check=False).returncode == 0
-
-    def rank(self, rank: int) -> dict[str, Any]:
-        """Return what a rank says of itself, once it is up."""
-        path = self.directory / f"{rank}.json"
-        wait_for(path.exists, f"rank {rank} is up")
-        facts: dict[str, Any] = json.loads(path.read_text())
-        return facts
-
-    def processes(self) -> list[int]:
-        ranks = [json.loads(path.read_text()) for path in self.directory.glob("*.json")]
-        return [pid for facts in ranks for pid in (facts["pid"], facts["child"])]
-
-
-def wait_for(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that waits to be reaped does not."""
-    return _facts(pid)[:1] not in ([], ["Z"])
-
-
-def members(session: int) -> list[int]:
-    """Return the processes of a session."""
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return [pid for pid in pids if _facts(pid)[3:4] == [str(session)]]
-
-
-def _facts(pid: int) -> list[str]:
-    """Return state, parent, process group, session, …; nothing when there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def free_ports(count: int) -> int:
-    """Return the first of some ports in a row that nobody listens on, below those given to clients."""
-    for first in range(21000, 32000, 50):
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
-    raise AssertionError("no free ports")
-
-
-def small(**engine: Any) -> ModelServing:
-    settings = {"parallel": {"data": RANKS, "tensor": 2}, "ports": {"api": free_ports(RANKS)}, **engine}
-    return serving(role(), engine=settings | {"terminationGracePeriodSeconds": engine.pop("grace", 60)})
-
-
-def enter(directory: Path, launched: ModelServing, **environment: str) -> Pod:
-    """Lay out the files of the first role's pod."""
-    expanded = expand(launched)
-    assert not expanded.has_errors, expanded.problems
-    for name, text in expanded.config_maps[0].data.items():
-        (directory / name).write_text(text)
-    programs = directory / "bin"
-    programs.mkdir()
-    (programs / "vllm").write_text(f"#!{sys.executable} -S\n{STUB}")
-    (programs / "vllm").chmod(stat.S_IRWXU)
-    pod = {"POD_IP": "127.0.0.1", "GROUP_NAME": "m-0", "ROLE_ID": "server-0", "WORKER_INDEX": "0"}
-    path = {"PATH": f"{programs}:{os.environ['PATH']}", "STUB_DIRECTORY": str(directory)}
-    return Pod(directory, pod | path | environment)
-
-
-@contextlib.contextmanager
-def running(pod: Pod) -> Iterator[subprocess.Popen[str]]:
-    with pod.start() as process:
-        try:
-            yield process
-        finally:
-            for pid in members(process.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-
-def output_of(process: subprocess.Popen[str]) -> str:
-    """Return all output, when the script has ended."""
-    return process.communicate(timeout=PATIENCE)[0]
-
-
-def seen(launch: RankLaunch, values: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Return argv and environment of a planned rank with what the pod fills in."""
-
-    def fill(text: str) -> str:
-        for name, value in values.items():
-            text = text.replace(f"$({name})", value)
-        return text
-
-    return [fill(word) for word in launch.argv], {name: fill(value) for name, value in launch.env.items()}
 
 
 def test_all_ranks_start_as_planned(tmp_path: Path) -> None:
@@ -247,7 +80,30 @@ def test_ranks_drain_on_sigterm_and_the_script_ends_well(tmp_path: Path) -> None
 
     assert process.returncode == 0
     assert {f"[rank {rank}] drained{rank}" for rank in range(RANKS)} <= set(output.splitlines())
-    assert not any(map(is_alive, pod.processes()))
+    pod.wait_until_gone()
+
+
+def test_requests_under_way_are_answered_after_sigterm(tmp_path: Path) -> None:
+    planned = small()
+    port = launches(planned)[1].port
+    pod = enter(tmp_path, planned)
+    (tmp_path / "drain").touch()
+
+    with running(pod) as process:
+        for rank in range(RANKS):
+            pod.rank(rank)
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            client.sendall(b"GET /generate HTTP/1.0\r\n\r\n")
+            wait_for((tmp_path / "1.asked").exists, "rank 1 works on the request")
+            process.terminate()
+            wait_for(lambda: len(list(tmp_path.glob("*.told"))) == RANKS, "all ranks are told")
+            (tmp_path / "answer").touch()
+            assert b" 200 " in client.makefile("rb").readline()
+        (tmp_path / "drain").unlink()
+        output_of(process)
+
+    assert process.returncode == 0
+    pod.wait_until_gone()
 
 
 def test_output_carries_the_rank(tmp_path: Path) -> None:
@@ -277,7 +133,48 @@ def test_one_rank_that_ends_stops_all(tmp_path: Path, status: int, expected: int
     assert process.returncode == expected
     assert f"[baton] rank 1 ended with status {status}: stopping all" in output
     assert "[rank 0] drained0" in output
-    assert not any(map(is_alive, pod.processes()))
+    pod.wait_until_gone()
+
+
+def test_one_rank_that_crashes_at_its_start_stops_all(tmp_path: Path) -> None:
+    pod = enter(tmp_path, small())
+    (tmp_path / "2.exit").write_text("9")
+
+    with running(pod) as process:
+        output = output_of(process)
+
+    assert process.returncode == 9
+    assert "[baton] rank 2 ended with status 9: stopping all" in output
+    pod.wait_until_gone()
+
+
+def test_one_process_holds_all_ranks_of_internal_data_parallelism(tmp_path: Path) -> None:
+    planned = small(parallel={"data": RANKS, "dataMode": "Internal", "tensor": 2})
+    pod = enter(tmp_path, planned)
+    (launch,) = launches(planned)
+    (tmp_path / "healthy").touch()
+
+    with running(pod) as process:
+        facts = pod.rank(0)
+        assert facts["argv"] == seen(launch, {})[0]
+        assert "ASCEND_RT_VISIBLE_DEVICES" not in facts["env"]
+        wait_for(pod.is_ready, "the pod is ready")
+        process.terminate()
+        output_of(process)
+
+    assert process.returncode == 0
+
+
+def test_proxies_of_the_image_do_not_reach_the_engines_but_the_users_do(tmp_path: Path) -> None:
+    planned = small(env={"https_proxy": "http://own:1"})
+    pod = enter(tmp_path, planned, http_proxy="http://image:1", HTTPS_PROXY="http://image:2")
+
+    with running(pod):
+        environment = pod.rank(0)["env"]
+
+    assert {name: value for name, value in environment.items() if "proxy" in name.lower()} == {
+        "https_proxy": "http://own:1"
+    }
 
 
 def test_a_rank_that_cannot_start_ends_the_script(tmp_path: Path) -> None:
@@ -299,7 +196,7 @@ def test_sigterm_during_start_up_stops_what_has_started(tmp_path: Path) -> None:
         output_of(process)
 
     assert process.returncode == 0
-    assert not any(map(is_alive, pod.processes()))
+    pod.wait_until_gone()
 
 
 def test_a_rank_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: Path) -> None:
@@ -314,7 +211,7 @@ def test_a_rank_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: 
 
     assert process.returncode == 128 + signal.SIGKILL
     assert "rank 2 still runs after 1 s: killing it" in output
-    assert not any(map(is_alive, pod.processes()))
+    pod.wait_until_gone()
 
 
 def test_a_pod_is_ready_when_all_its_ranks_answer(tmp_path: Path) -> None:
@@ -365,7 +262,9 @@ def test_the_interface_is_that_of_the_most_specific_route(address: str, interfac
 
 
 VARIANTS = {
-    "example": example(),
+    **{name: example(name) for name in EXAMPLES},
+    "store": pair(kvTransfer={"store": {"master": "pool:50051"}}),
+    "cpu": pair(kind="vLLM", accelerator={"type": "CPU", "devicesPerNode": 4}),
     "several-nodes": pair(decode={"parallel": {"data": 32, "tensor": 1}}),
     "found-interface": serving(role(parallel={"data": 2}), engine={"network": {"interface": None}}),
     "one-rank": serving(role()),
@@ -379,7 +278,8 @@ def test_scripts_pass_shellcheck(name: str, tmp_path: Path) -> None:
     assert expanded.config_maps
     for config_map in expanded.config_maps:
         for file, text in config_map.data.items():
-            (tmp_path / f"{config_map.role}-{file}").write_text(text)
+            if file.endswith(".sh"):
+                (tmp_path / f"{config_map.role}-{file}").write_text(text)
 
     scripts = sorted(map(str, tmp_path.iterdir()))
     result = subprocess.run([SHELLCHECK, *scripts], capture_output=True, text=True, check=False)

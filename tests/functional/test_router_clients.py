@@ -335,6 +335,26 @@ async def test_a_slow_client_slows_its_engine_and_loses_nothing() -> None:
 
 
 @on_uvloop
+async def test_a_slow_client_that_pipelines_is_served_no_faster_than_it_reads() -> None:
+    requests, padding = 40, "x" * 1_000_000
+
+    async def verbose(request: Message, reply: Reply) -> None:
+        await reply.json({"n": request.json["seed"], "padding": padding})
+
+    async with router(prefill=(), decode=[verbose]) as rig:
+        client = await connect_slowly(rig)
+        await client.send(b"".join(request(chat(seed=n)) for n in range(requests)))
+        before = -1
+        while len(rig.decode[0].requests) != before:  # until nothing moves any more
+            before = len(rig.decode[0].requests)
+            await asyncio.sleep(0.1)
+        answers = [await client.read() for _ in range(requests)]
+
+    assert before < requests - 10
+    assert [answer.json["n"] for answer in answers] == list(range(requests))
+
+
+@on_uvloop
 async def test_a_client_that_takes_nothing_is_cut() -> None:
     async def pours(request: Message, reply: Reply) -> None:
         await reply.begin_stream()

@@ -104,6 +104,17 @@ async def test_a_request_without_an_answer_in_time_is_cut_with_an_error() -> Non
 
 
 @on_uvloop
+async def test_a_request_that_does_not_arrive_in_time_is_cut() -> None:
+    async with router() as rig:
+        client = await rig.send(request(chat())[:50])
+        await eventually(lambda: "Clients: 1" in repr(rig.server))
+
+        assert await rig.server.drain(0.05) == 1
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await client.read()
+
+
+@on_uvloop
 async def test_the_admin_listener_answers_until_the_end() -> None:
     async with router(prefill=[never_answers]) as rig:
         admin_port = await rig.server.start_admin("127.0.0.1", 0)

@@ -66,7 +66,7 @@ async def test_a_stream_comes_through_as_the_engine_wrote_it() -> None:
 
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    contents = [{"choices": [{"delta": {"content": part}}]} for part in ("Hel", "lo")]
+    contents = [{"choices": [{"delta": {"content": part}}]} for part in ("Good", " day")]
     assert answer.body == sse(*contents) + DONE
 
 

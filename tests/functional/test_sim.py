@@ -13,7 +13,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from baton.sim.server import PortUnavailableError, SimServer
+from baton.sim.listening import PortUnavailableError
+from baton.sim.server import SimServer
 from baton.sim.settings import SimSettings
 
 if TYPE_CHECKING:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime as dt
+import io
+import logging
 import socket
 import ssl
 from contextlib import asynccontextmanager
@@ -127,20 +129,23 @@ def trusting(certificate: Certificate) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=certificate.authority)
 
 
-async def post(webhook: Webhook, body: Any, *, tls: ssl.SSLContext, path: str = PATH) -> tuple[int, Any]:
+async def post(webhook: Webhook, body: bytes, *, tls: ssl.SSLContext, path: str = PATH) -> tuple[int, Any]:
     """Send a review as an API server does; return the status, and the answer if it is JSON."""
     url = f"https://127.0.0.1:{webhook.port}{path}"
     async with (
         aiohttp.ClientSession() as session,
-        session.post(url, data=body, ssl=tls, server_hostname=SERVER_NAME) as response,
+        session.post(url, data=io.BytesIO(body), ssl=tls, server_hostname=SERVER_NAME) as response,
     ):
         is_json = response.content_type == "application/json"
         return response.status, await (response.json() if is_json else response.text())
 
 
-def presented(webhook: Webhook) -> str:
-    """Return the certificate that a new connection is shown."""
-    return ssl.get_server_certificate(("127.0.0.1", webhook.port or 0), timeout=5)
+async def until_shown(webhook: Webhook, certificate: Certificate) -> None:
+    """Wait until a new connection is shown this certificate."""
+    address = "127.0.0.1", webhook.port or 0
+    async with asyncio.timeout(10):
+        while await asyncio.to_thread(ssl.get_server_certificate, address) != certificate.certificate:  # noqa: ASYNC110 # it is asked over the network
+            await asyncio.sleep(0.005)
 
 
 def weak_certificate() -> Certificate:
@@ -274,6 +279,23 @@ async def test_a_new_certificate_is_not_served_before_its_authority_could_be_pub
         assert (await post(webhook, review(), tls=trusting(old)))[0] == 200
 
 
+async def test_api_servers_get_time_to_learn_of_a_new_authority(
+    server: FakeApiServer, client: Client, clock: SettableClock
+) -> None:
+    configure(server, "")
+    old = await source(client, clock, spread=600).current()  # nobody trusted anything before: no reason to wait
+
+    clock.time += 300 * DAY
+    renewal = asyncio.ensure_future(source(client, clock, spread=600).current())
+    async with asyncio.timeout(10):
+        while await published(client) == [old.authority]:
+            assert not renewal.done()
+    done, _ = await asyncio.wait([renewal], timeout=0.05)
+
+    assert not done
+    renewal.cancel()
+
+
 async def test_without_the_right_or_the_configuration_it_says_so(
     server: FakeApiServer, client: Client, clock: SettableClock
 ) -> None:
@@ -329,8 +351,9 @@ async def test_a_new_certificate_is_served_while_old_connections_go_on() -> None
                 await response.read()
 
             shelf.certificate = new
-            await until(lambda: presented(webhook) == new.certificate)
+            await until_shown(webhook, new)
 
+            # A new connection would not trust what is served now.
             async with session.post(url, data=review(), server_hostname=SERVER_NAME) as response:
                 assert response.status == 200
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
@@ -357,18 +380,20 @@ async def test_a_certificate_that_openssl_refuses_leaves_the_one_in_use(caplog: 
         await until(lambda: webhook.port is not None)
 
         shelf.certificate = weak_certificate()
-        await until(lambda: "webhook does not work" in caplog.text)
+        await until(lambda: "webhook has a problem" in caplog.text)
 
         assert (await post(webhook, review(), tls=trusting(good)))[0] == 200
 
 
 async def test_a_port_that_is_taken_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         async with serving_with(Shelf(issue(NAMES, now=SystemClock().now())), port=port) as webhook:
-            await until(lambda: "webhook does not work" in caplog.text)
+            await until(lambda: "webhook has a problem" in caplog.text)
             assert "address already in use" in webhook.problem()
 
             holder.close()
             await until(lambda: webhook.port == port)
-            await until(lambda: webhook.problem() == "")
+            await until(lambda: "webhook has recovered" in caplog.text)
+            assert webhook.problem() == ""

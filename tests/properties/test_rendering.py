@@ -7,16 +7,26 @@ import shlex
 import subprocess
 from typing import Any
 
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from baton.api.endpoints import Phase
-from baton.api.engine import AcceleratorType, EngineKind, KVConnector
+from baton.api.engine import (
+    AcceleratorType,
+    Attention,
+    DataParallelMode,
+    EngineKind,
+    KVConnector,
+    LoadFailurePolicy,
+    StoreBackend,
+)
+from baton.api.problems import Severity
 from baton.api.serving import ModelServing
-from baton.rendering import RolePlan, Sizes, expand, launches
+from baton.rendering import RankLaunch, RolePlan, Sizes, expand, launches
 from baton.rendering.merge import merge_objects
 from baton.rendering.references import quote
-from rendering_builders import SHARED, raw, read
+from rendering_builders import EXAMPLES, ROOT, SHARED, raw, read
 
 names = st.sampled_from(["max-num-seqs", "port", "no-x", "a b", "enable_y", "HCCL_IF_IP", "LD_PRELOAD", "rank", "Z"])
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["$(POD_IP)", "$(rank)", "it's", "$HOME"])
@@ -43,6 +53,9 @@ engines = optional(
     model=optional(
         path=paths,
         servedName=st.sampled_from(["a", "b"]),
+        dense=st.booleans(),
+        attention=st.sampled_from(list(Attention)),
+        kvHeads=sizes,
         source=optional(
             hostPath=st.fixed_dictionaries({"path": absolute}),
             persistentVolumeClaim=st.just({"claimName": "c"}),
@@ -51,9 +64,25 @@ engines = optional(
     ),
     phase=st.sampled_from(list(Phase)),
     accelerator=optional(type=st.sampled_from(list(AcceleratorType)), devicesPerNode=st.integers(1, 64)),
-    parallel=optional(data=sizes, dataLocal=sizes, tensor=sizes, pipeline=sizes, expert=st.booleans()),
+    parallel=optional(
+        data=sizes,
+        dataLocal=sizes,
+        dataMode=st.sampled_from(list(DataParallelMode)),
+        tensor=sizes,
+        pipeline=sizes,
+        prefillContext=sizes,
+        decodeContext=sizes,
+        expert=st.booleans(),
+    ),
     ports=optional(api=ports, dataParallelRpc=ports),
-    kvTransfer=optional(connector=st.sampled_from(list(KVConnector)), port=ports, timeoutSeconds=sizes),
+    kvTransfer=optional(
+        connector=st.sampled_from(list(KVConnector)),
+        port=ports,
+        timeoutSeconds=sizes,
+        loadFailurePolicy=st.sampled_from(list(LoadFailurePolicy)),
+        routerAddress=st.just("router:8000"),
+        store=optional(backend=st.sampled_from(list(StoreBackend)), master=st.just("m:1"), extraConfig=objects),
+    ),
     network=optional(hostNetwork=st.booleans(), interface=st.sampled_from(["eth0", "a'b"])),
     resources=optional(cpu=sizes, memory=st.just("1Gi"), sharedMemory=st.just("1Gi")),
     blockSize=sizes,
@@ -66,6 +95,7 @@ engines = optional(
     flags=objects,
     env=st.dictionaries(names | texts, texts, max_size=3),
     kvTransferExtraConfig=objects,
+    speculativeConfig=st.fixed_dictionaries({"num_speculative_tokens": sizes}) | objects,
 )
 pod_specs = optional(
     containers=st.just([{"name": "engine", "env": [{"name": "A"}]}]) | st.just([{"name": "engine", "env": 3}]),
@@ -106,7 +136,7 @@ def sound_servings(draw: st.DrawFn) -> ModelServing:
 
 
 @given(servings())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_rendering_answers_every_engine_with_a_launch_or_with_problems(launched: ModelServing) -> None:
     expanded = expand(launched)
 
@@ -119,7 +149,7 @@ def test_rendering_answers_every_engine_with_a_launch_or_with_problems(launched:
 
 
 @given(sound_servings())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_rendering_is_the_same_each_time_and_for_any_order_of_keys(launched: ModelServing) -> None:
     stored = ModelServing.read(json.loads(json.dumps(launched.document(), sort_keys=True)))
 
@@ -128,43 +158,126 @@ def test_rendering_is_the_same_each_time_and_for_any_order_of_keys(launched: Mod
 
 
 @given(sound_servings())
-@settings(max_examples=60)
-def test_ranks_of_a_pod_share_no_port_and_no_device(launched: ModelServing) -> None:
+@settings(max_examples=60, deadline=None)
+def test_a_pair_agrees_and_shares_no_port_and_no_device(launched: ModelServing) -> None:
+    assert_launch_agrees(launched)
+
+
+@st.composite
+def changed_examples(draw: st.DrawFn) -> ModelServing:
+    """Draw an example of which a few fields have other values."""
+    document = yaml.safe_load((ROOT / "examples" / draw(st.sampled_from(EXAMPLES)) / "modelserving.yaml").read_text())
+    template = document["spec"]["template"]
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.sampled_from([template, *template["roles"]]))
+        place["engine"] = _with_change(place.get("engine") or {}, draw(fields))
+    return ModelServing.read(document)
+
+
+def _with_change(engine: dict[str, Any], change: tuple[tuple[str, ...], Any]) -> dict[str, Any]:
+    (name, *below), value = change
+    return engine | {name: _with_change(engine.get(name) or {}, (tuple(below), value)) if below else value}
+
+
+# One field of an engine at a time: several at once are refused nearly always.
+fields: st.SearchStrategy[tuple[tuple[str, ...], Any]] = st.one_of(
+    st.tuples(st.sampled_from([("parallel", name) for name in ("data", "dataLocal", "tensor")]), sizes),
+    st.tuples(st.sampled_from([("parallel", "prefillContext"), ("parallel", "decodeContext")]), sizes),
+    st.tuples(st.just(("parallel", "pipeline")), sizes),
+    st.tuples(st.just(("parallel", "dataMode")), st.sampled_from(["Internal", "External"])),
+    st.tuples(st.sampled_from([("ports", "api"), ("ports", "dataParallelRpc"), ("kvTransfer", "port")]), ports),
+    st.tuples(st.just(("kvTransfer", "connector")), st.sampled_from([connector.value for connector in KVConnector])),
+    st.tuples(st.just(("kvTransfer", "routerAddress")), st.just("router:8000")),
+    st.tuples(st.just(("kvTransfer", "store")), st.sampled_from([{"master": "m:1"}, {"backend": "memcache"}])),
+    st.tuples(st.just(("model", "attention")), st.sampled_from([attention.value for attention in Attention])),
+    st.tuples(st.just(("model", "dense")), st.booleans()),
+    st.tuples(st.just(("model", "kvHeads")), sizes),
+    st.tuples(st.just(("accelerator",)), st.sampled_from([{"type": kind.value} for kind in AcceleratorType])),
+    st.tuples(st.just(("accelerator", "devicesPerNode")), sizes),
+    st.tuples(st.just(("kind",)), st.sampled_from([kind.value for kind in EngineKind])),
+    st.tuples(st.just(("network", "hostNetwork")), st.booleans()),
+    st.tuples(st.just(("phase",)), st.sampled_from([phase.value for phase in Phase])),
+    st.tuples(st.sampled_from([("blockSize",), ("maxNumSeqs",), ("terminationGracePeriodSeconds",)]), sizes),
+    st.tuples(st.sampled_from([("flags",), ("kvTransferExtraConfig",), ("additionalConfig",)]), objects),
+    st.tuples(st.just(("env",)), st.dictionaries(names | texts, texts, max_size=3)),
+)
+
+
+@given(changed_examples())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_changed_example_is_refused_in_words_or_agrees_with_itself(launched: ModelServing) -> None:
+    refusals = [problem for problem in expand(launched).problems if problem.severity is Severity.ERROR]
+    assert all(problem.path and ";" in problem.message for problem in refusals)
+    assert bool(assert_launch_agrees(launched)) is not bool(refusals)
+
+
+def assert_launch_agrees(launched: ModelServing) -> tuple[RankLaunch, ...]:
+    """Check the launch of each pod by itself, and that both sides of a KV transfer say the same; return the launch."""
     plans = {plan.role: plan for plan in expand(launched).plans}
-    pods: dict[tuple[str, int], list[tuple[list[int], list[int]]]] = {}
-    for rank in launches(launched):
-        taken = [rank.port, *_kv_ports(plans[rank.role], rank.rank)]
-        pods.setdefault((rank.role_id, rank.worker_index), []).append((taken, list(rank.devices)))
-    for (role_id, _), ranks in pods.items():
-        plan = plans[role_id.rpartition("-")[0]]
-        used = [port for taken, _ in ranks for port in taken] + ([plan.rpc_port] if plan.rpc_port else [])
-        devices = [device for _, held in ranks for device in held]
-        assert len(used) == len(set(used))
-        assert all(0 < port < 65536 for port in used)
-        assert sorted(devices) == list(range(plan.devices_per_pod))
-        assert plan.devices_per_pod <= plan.devices_per_node
+    all_ranks = launches(launched)
+    pods: dict[tuple[str, int], list[RankLaunch]] = {}
+    for rank in all_ranks:
+        pods.setdefault((rank.role_id, rank.worker_index), []).append(rank)
+    for ranks in pods.values():
+        assert_pod_agrees(plans[ranks[0].role], ranks)
+    transfers = [_hand_over(rank.kv_transfer_config) for rank in all_ranks if rank.kv_transfer_config]
+    sides = {plan.phase.value: plan.sizes for plan in plans.values()}
+    for transfer in transfers:
+        assert transfer["kv_connector"] == transfers[0]["kv_connector"]
+        if transfer["kv_connector"].startswith("Mooncake"):
+            extra = transfer["kv_connector_extra_config"]
+            assert {name: _sizes(extra[name]) for name in ("prefill", "decode")} == {
+                name: _numbers(sides[name]) for name in ("prefill", "decode")
+            }
+            assert sides["prefill"].tensor >= sides["decode"].tensor
+    return all_ranks
 
 
-def _kv_ports(plan: RolePlan, rank: int) -> range:
-    assert plan.kv is not None
-    size = plan.sizes.devices_per_rank
-    return range(plan.kv.port + rank * size, plan.kv.port + (rank + 1) * size)
+@given(changed_examples())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_port_on_a_host_network_is_declared_so_that_the_scheduler_keeps_pods_apart(
+    launched: ModelServing,
+) -> None:
+    expanded = expand(launched)
+    plans = {plan.role: plan for plan in expanded.plans}
+    for each in expanded.roles:
+        plan, template = plans[each.name], each.entry_template
+        assert template is not None
+        if plan.host_network:
+            (container,) = template.spec["containers"]
+            declared = [port["containerPort"] for port in container["ports"]]
+            assert declared == [first + place for first, count in plan.ports.values() for place in range(count)]
+            assert len({port["name"] for port in container["ports"]}) == len(declared)
+            assert all(len(port["name"]) <= 15 for port in container["ports"])
 
 
-@given(sound_servings())
-@settings(max_examples=60)
-def test_both_sides_agree_on_the_sizes_that_each_side_has(launched: ModelServing) -> None:
-    plans = {plan.role: plan for plan in expand(launched).plans}
-    for rank in launches(launched):
-        assert rank.kv_transfer_config is not None
-        extra = rank.kv_transfer_config["kv_connector_extra_config"]
-        assert extra == {name: _block(plan.sizes) for name, plan in plans.items()}
-    if launches(launched):
-        assert plans["prefill"].sizes.tensor >= plans["decode"].sizes.tensor
+def assert_pod_agrees(plan: RolePlan, ranks: list[RankLaunch]) -> None:
+    used = [rank.port for rank in ranks] + ([plan.rpc_port] if plan.rpc_port else [])
+    if plan.kv is not None:
+        per_process = plan.sizes.devices_per_rank * plan.ranks_per_process
+        first = plan.kv.port + ranks[0].rank * plan.sizes.devices_per_rank
+        used += range(first, first + per_process * len(ranks))
+    devices = [device for rank in ranks for device in rank.devices]
+    assert len(used) == len(set(used))
+    assert all(0 < port < 65536 for port in used)
+    assert sorted(devices) == list(range(plan.devices_per_pod))
+    assert plan.devices_per_pod <= plan.devices_per_node
 
 
-def _block(size: Sizes) -> dict[str, int]:
-    return {"dp_size": size.data, "tp_size": size.tensor}
+def _hand_over(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the connector that hands over: with a store the first child."""
+    if config["kv_connector"] != "MultiConnector":
+        return config
+    first: dict[str, Any] = config["kv_connector_extra_config"]["connectors"][0]
+    return first
+
+
+def _sizes(block: dict[str, int]) -> tuple[int, int, int]:
+    return block["dp_size"], block["tp_size"], block.get("pp_size", 1)
+
+
+def _numbers(size: Sizes) -> tuple[int, int, int]:
+    return size.data, size.tensor, size.pipeline
 
 
 @given(sound_servings())

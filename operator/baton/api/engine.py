@@ -23,11 +23,42 @@ class EngineKind(StrEnum):
 
 
 class AcceleratorType(StrEnum):
-    """Which machine the devices sit in: Atlas 800 A2 (8 devices a node), A3 (16), or NVIDIA GPUs (8)."""
+    """Which machine the devices sit in: Atlas 800 A2 (8 devices a node), A3 (16), NVIDIA GPUs (8), or none at all."""
 
     A2 = "A2"
     A3 = "A3"
     NVIDIA = "NVIDIA"
+    CPU = "CPU"
+
+
+class Attention(StrEnum):
+    """How a model attends, as far as the KV transfer depends on it."""
+
+    GROUPED_QUERY = "GQA"
+    LATENT = "MLA"
+    MAMBA = "Mamba"
+
+
+class DataParallelMode(StrEnum):
+    """Who spreads requests over the DP ranks of a pod: the router (External) or the engine itself (Internal)."""
+
+    EXTERNAL = "External"
+    INTERNAL = "Internal"
+
+
+class LoadFailurePolicy(StrEnum):
+    """What decode does with a request whose KV cache did not arrive."""
+
+    FAIL = "fail"
+    RECOMPUTE = "recompute"
+
+
+class StoreBackend(StrEnum):
+    """What holds the shared KV pool."""
+
+    MOONCAKE = "mooncake"
+    MEMCACHE = "memcache"
+    YUANRONG = "yuanrong"
 
 
 class KVConnector(StrEnum):
@@ -86,13 +117,24 @@ class Model(ApiModel):
     source: ModelSource | None = Field(
         default=None, description="Volume that holds the weights. Default: the image holds them."
     )
+    dense: bool | None = Field(
+        default=None, description="The model has no experts. Such engines serve with one DP rank each. Default false."
+    )
+    attention: Attention | None = Field(
+        default=None,
+        description="MLA (DeepSeek V2 to V4, Kimi-K2, GLM-5), GQA or Mamba. Decides which parallel sizes of prefill "
+        "and decode fit each other. Default: unknown, which allows only what suits all three.",
+    )
+    kv_heads: int | None = Field(
+        default=None, ge=1, description="KV heads of the model, for checks of the parallel sizes. Default: unknown."
+    )
 
 
 class Accelerator(ApiModel):
     """The devices of a node."""
 
     type: AcceleratorType | None = Field(
-        default=None, description="A2, A3 or NVIDIA. Default: A3 for vLLM-Ascend, NVIDIA for vLLM."
+        default=None, description="A2, A3, NVIDIA or CPU. Default: A3 for vLLM-Ascend, NVIDIA for vLLM."
     )
     resource_name: str | None = Field(
         default=None,
@@ -101,12 +143,15 @@ class Accelerator(ApiModel):
         "huawei.com/ascend-1980, huawei.com/npu, nvidia.com/gpu (default on NVIDIA).",
     )
     devices_per_node: int | None = Field(
-        default=None, ge=1, le=64, description="Devices of a node. Default: 8 (A2, NVIDIA) or 16 (A3)."
+        default=None,
+        ge=1,
+        le=64,
+        description="Devices of a node. Default: 8 (A2, NVIDIA), 16 (A3) or 1 (CPU, where a rank counts as a device).",
     )
 
 
 class Parallel(ApiModel):
-    """How one role replica is spread over devices: data · tensor · pipeline of them."""
+    """How one role replica is spread over devices: data · tensor · pipeline · prefillContext of them."""
 
     data: int | None = Field(
         default=None,
@@ -116,8 +161,21 @@ class Parallel(ApiModel):
     data_local: int | None = Field(
         default=None, ge=1, description="DP ranks in each pod. Default: as many as the devices of a node allow."
     )
+    data_mode: DataParallelMode | None = Field(
+        default=None,
+        description="External (default): each DP rank is a process with a port of its own, and the router picks the "
+        "rank. Internal: one process and one port a pod, and the engine picks; such a replica is one pod.",
+    )
     tensor: int | None = Field(default=None, ge=1, description="Tensor parallel size of each DP rank. Default 1.")
     pipeline: int | None = Field(default=None, ge=1, description="Pipeline parallel size of each DP rank. Default 1.")
+    prefill_context: int | None = Field(
+        default=None, ge=1, description="Prefill context parallel size of each DP rank; takes devices. Default 1."
+    )
+    decode_context: int | None = Field(
+        default=None,
+        ge=1,
+        description="Decode context parallel size of each DP rank; shares the tensor parallel devices. Default 1.",
+    )
     expert: bool | None = Field(
         default=None, description="Spread the experts of an MoE model over all DP and TP ranks. Default false."
     )
@@ -140,6 +198,25 @@ class Ports(ApiModel):
     )
 
 
+class KVStore(ApiModel):
+    """A pool of KV cache that engines share, beside the hand-over from prefill to decode (AscendStoreConnector)."""
+
+    backend: StoreBackend | None = Field(default=None, description="mooncake (default), memcache or yuanrong.")
+    master: str | None = Field(
+        default=None,
+        pattern=r"^[^\s:]+:[0-9]+$",
+        description="HOST:PORT of the mooncake_master process. Without it MOONCAKE_CONFIG_PATH in env names a file.",
+    )
+    segment_size: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]+ ?(GB|MB|KB|B)?$",
+        description="Host memory that each device gives to a pool of backend mooncake, such as 20GB. Default 1GB.",
+    )
+    extra_config: FreeObject | None = Field(
+        default=None, description="Merged over the computed kv_connector_extra_config of AscendStoreConnector."
+    )
+
+
 class KVTransfer(ApiModel):
     """How KV cache goes from prefill to decode. Parallel sizes of both sides are filled in from the roles."""
 
@@ -159,6 +236,21 @@ class KVTransfer(ApiModel):
         default=None,
         ge=1,
         description="How long a prefill holds KV cache that no decode has fetched, in seconds. Default 480.",
+    )
+    load_failure_policy: LoadFailurePolicy | None = Field(
+        default=None,
+        description="What decode does when KV cache did not arrive: fail the request (the engine's default) or "
+        "recompute the prompt.",
+    )
+    router_address: str | None = Field(
+        default=None,
+        pattern=r"^[^\s:/]+:[0-9]+$",
+        description="HOST:PORT where decode pods reach the router. Only for MooncakeLayerwiseConnector, whose decode "
+        "calls the router back to start the prefill.",
+    )
+    store: KVStore | None = Field(
+        default=None,
+        description="Adds a shared KV pool; both become children of a MultiConnector. Only for vLLM-Ascend.",
     )
 
 
@@ -183,6 +275,17 @@ class Resources(ApiModel):
         default=None, description="Memory request and limit, shared memory included, for example 700Gi."
     )
     shared_memory: Quantity | None = Field(default=None, description="Size of /dev/shm. Default 512Gi.")
+
+
+class TemplateSource(ApiModel):
+    """Templates of the user's own in place of packaged ones."""
+
+    config_map: str = Field(
+        min_length=1,
+        max_length=253,
+        description="ConfigMap in the ModelServing's namespace; each key, such as launch.sh.j2, replaces the packaged "
+        "template of that name.",
+    )
 
 
 class Engine(ApiModel):
@@ -266,5 +369,9 @@ class Engine(ApiModel):
         "for the pod's address and for the rank and its port.",
     )
     kv_transfer_extra_config: FreeObject | None = Field(
-        default=None, description="Merged over the computed kv_connector_extra_config."
+        default=None,
+        description="Merged over the computed kv_connector_extra_config of the connector that hands over.",
+    )
+    templates: TemplateSource | None = Field(
+        default=None, description="Templates of the user's own for the launch script and its parts."
     )

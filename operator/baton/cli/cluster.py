@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from baton.kube.connect import connect
-from baton.kube.errors import ApiError, ConfigurationError
+from baton.kube.errors import ApiError, ConfigurationError, NotFound
 
 if TYPE_CHECKING:
     from baton.kube.client import Client
@@ -32,7 +32,10 @@ def cluster_options(command: Command) -> Command:
 
 
 def in_cluster(kubeconfig: str | None, context: str | None, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Run work with a client. Raises click.ClickException for everything a user can mend."""
+    """Run work with a client. Raises click.ClickException for everything a user can mend.
+
+    The work expects that single objects may be missing: what it does not find are the kinds themselves.
+    """
 
     async def run() -> T:
         async with await connect(kubeconfig, context) as client:
@@ -40,5 +43,7 @@ def in_cluster(kubeconfig: str | None, context: str | None, work: Callable[[Clie
 
     try:
         return asyncio.run(run())
+    except NotFound as error:
+        raise click.ClickException(f"{error}; install the CRDs: baton crds | kubectl apply -f -") from error
     except (ApiError, ConfigurationError) as error:
         raise click.ClickException(str(error)) from error

@@ -24,18 +24,20 @@ class _PlainDumper(yaml.SafeDumper):
 @click.command()
 @click.option(
     "--output",
+    "directories",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory to write one file per CustomResourceDefinition to, instead of printing them.",
+    multiple=True,
+    help="Directory to write one file per CustomResourceDefinition to, instead of printing them; may be repeated.",
 )
-def crds(output: Path | None) -> None:
+def crds(directories: tuple[Path, ...]) -> None:
     """Print the CustomResourceDefinitions as YAML, ready for kubectl apply."""
     manifests = {
         f"{definition.plural}.yaml": yaml.dump(manifest_of(definition), Dumper=_PlainDumper, width=120)
         for definition in DEFINITIONS
     }
-    if output is None:
+    if not directories:
         click.echo("---\n".join(manifests.values()), nl=False)
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    for name, text in manifests.items():
-        (output / name).write_text(_HEADER + text, encoding="utf-8")
+    for directory in directories:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in manifests.items():
+            (directory / name).write_text(_HEADER + text, encoding="utf-8")

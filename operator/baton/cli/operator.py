@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from pathlib import Path
 
 import click
 
@@ -20,21 +20,51 @@ _DEFAULTS = OperatorSettings()
 )
 @click.option("--context", help="Context of the kubeconfig. Default: its current one.")
 @click.option("--probe-host", default=_DEFAULTS.probe_host, help="Address of /healthz, /readyz and /metrics.")
-@click.option("--probe-port", default=_DEFAULTS.probe_port, help="Port of the same; 0 takes a free one.")
+@click.option(
+    "--probe-port",
+    default=_DEFAULTS.probe_port,
+    type=click.IntRange(0, 65535),
+    help="Port of the same; 0 takes a free one.",
+)
 @click.option(
     "--workers", default=_DEFAULTS.workers, type=click.IntRange(1), help="Objects of a kind reconciled at once."
 )
 @click.option(
     "--connections", default=_DEFAULTS.connections, type=click.IntRange(1), help="Calls to the API server at once."
 )
+@click.option("--webhook-host", default=_DEFAULTS.webhook_host, help="Address of the admission webhook.")
+@click.option(
+    "--webhook-port",
+    default=_DEFAULTS.webhook_port,
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Port of the same; 0 means no webhook.",
+)
+@click.option(
+    "--webhook-certificate",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory with its tls.crt and tls.key. Without it the operator keeps a certificate by the next four.",
+)
+@click.option(
+    "--webhook-namespace", default="", show_default=False, help="Namespace of the operator, for Secret and Service."
+)
+@click.option("--webhook-secret", default="", show_default=False, help="Secret to keep the certificate in.")
+@click.option("--webhook-service", default="", show_default=False, help="Service that leads to the webhook.")
+@click.option(
+    "--webhook-configuration",
+    default="",
+    show_default=False,
+    help="ValidatingWebhookConfiguration to write the certificate's authority into.",
+)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]))
 def operator(*, log_level: str, log_format: str, **options: object) -> None:
     """Run the operator: ModelServings become pods, ModelRoutes become router configuration."""
     logs.configure(log_level, "json" if log_format == "json" else "text")
-    settings = OperatorSettings(**options)  # type: ignore[arg-type] # click has checked the types
-    if settings.kubeconfig is not None:
-        os.environ["KUBECONFIG"] = settings.kubeconfig  # kopf's login reads nothing else
+    try:
+        settings = OperatorSettings(**options)  # type: ignore[arg-type] # click has checked the types
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
     import uvloop  # noqa: PLC0415
 
     from baton.manager import app  # noqa: PLC0415 # kopf takes a second to import; --help need not wait
@@ -42,5 +72,5 @@ def operator(*, log_level: str, log_format: str, **options: object) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(app.run(settings))
-    except (ConfigurationError, OSError, RuntimeError) as error:
+    except (ConfigurationError, app.OperatorError) as error:
         raise click.ClickException(str(error)) from error

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import yaml
-from pydantic import ValidationError
 
-from baton.api.meta import problems_of
+from baton.api.documents import DocumentError, read_documents
 from baton.api.serving import ModelServing
 from baton.cli.cluster import cluster_options, in_cluster
 from baton.controllers.desire import desired_of
 from baton.controllers.snapshot import read_snapshot
 from baton.kube.clock import SystemClock
 from baton.planning.model import Create
+from baton.planning.plan import is_deleting
 from baton.planning.plan import plan as plan_step
 
 if TYPE_CHECKING:
@@ -48,21 +47,22 @@ def plan(*, file: Path, kubeconfig: str | None, context: str | None, namespace: 
 
 def _read(file: Path, namespace: str) -> list[ModelServing]:
     try:
-        documents = [document for document in yaml.safe_load_all(file.read_text()) if document]
-    except (OSError, yaml.YAMLError) as error:
-        raise click.ClickException(f"{file}: {error}") from error
-    servings = []
-    for document in documents:
-        if document.get("kind") != "ModelServing":
-            continue
-        document["metadata"].setdefault("namespace", namespace)
-        try:
-            servings.append(ModelServing.read(document, strict=True))
-        except ValidationError as error:
-            raise click.ClickException(f"{file}: " + "\n".join(problems_of(error))) from error
+        objects = read_documents(file.read_text(encoding="utf-8"), strict=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"cannot read {file}: {error}") from error
+    except DocumentError as error:
+        raise click.ClickException(f"{file} cannot be used\n{error}") from error
+    servings = [_placed(item, namespace) for item in objects if isinstance(item, ModelServing)]
     if not servings:
-        raise click.ClickException(f"{file}: there is no ModelServing in it")
+        raise click.ClickException(f"there is no ModelServing in {file}")
     return servings
+
+
+def _placed(serving: ModelServing, namespace: str) -> ModelServing:
+    """Put a ModelServing that names no namespace into this one."""
+    if "namespace" in serving.metadata.model_fields_set:
+        return serving
+    return serving.model_copy(update={"metadata": serving.metadata.model_copy(update={"namespace": namespace})})
 
 
 def _show(wanted: ModelServing, snapshot: Snapshot) -> bool:
@@ -73,6 +73,9 @@ def _show(wanted: ModelServing, snapshot: Snapshot) -> bool:
         click.echo(f"  {problem.severity}: {problem}")
     if desired is None:
         return False
+    if is_deleting(serving):
+        click.echo("  is being deleted; apply it again once it is gone")
+        return True
     made = plan_step(desired, snapshot.observed)
     for action in made.actions:
         click.echo(f"  {_described(action)}")
@@ -85,8 +88,8 @@ def _as_stored(wanted: ModelServing, stored: JsonObject | None) -> ModelServing:
     """Return the ModelServing as it would be after `kubectl apply`: the new spec on the present object."""
     if stored is None:
         return wanted
-    present = ModelServing.read(stored)
-    return wanted.model_copy(update={"metadata": present.metadata, "status": present.status})
+    present = {"metadata": stored["metadata"], "status": stored.get("status") or {}, "spec": wanted.document()["spec"]}
+    return ModelServing.read(present)
 
 
 def _described(action: Action) -> str:

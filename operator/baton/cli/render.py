@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
 from baton.api.admission import check_serving
 from baton.api.documents import DocumentError, read_documents
-from baton.api.problems import Severity
+from baton.api.problems import Problem, Severity
 from baton.api.serving import ModelServing
-from baton.rendering import Expanded, RankLaunch, RolePlan, expand, launches
+from baton.cli.assignments import Assignment
+from baton.rendering import ConfigMaps, Expanded, RankLaunch, RolePlan, expand, launches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @click.command()
@@ -30,37 +32,46 @@ if TYPE_CHECKING:
     default="text",
     help="text: scripts and a summary; json: one entry a rank; dir: files under --output.",
 )
+@click.option(
+    "--set",
+    "changes",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Change a field of every ModelServing first, as in spec.template.roles[prefill].replicas=2; may be repeated.",
+)
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Directory for --format dir.")
-def render(file: Path, role: str | None, form: str, output: Path | None) -> None:
+def render(*, file: Path, role: str | None, form: str, changes: tuple[str, ...], output: Path | None) -> None:
     """Print the launch of every ModelServing in FILE (YAML; - is standard input).
 
-    What is wrong goes to standard error with its path and cure. With an error nothing is rendered and the exit status
-    is 1.
+    ConfigMaps in FILE are those that templates of an engine may name. What is wrong goes to standard error with its
+    path and cure. With an error nothing is rendered and the exit status is 1.
     """
     if (form == "dir") != (output is not None):
         raise click.UsageError("--format dir and --output DIRECTORY go together")
-    servings = _read(file)
+    servings, config_maps = _read(file, [Assignment.parse(change) for change in changes])
     _check_role(servings, role)
-    expanded = [(serving, expand(serving)) for serving in servings]
+    expanded = [(serving, expand(serving, config_maps=config_maps)) for serving in servings]
     refused = [serving.metadata.name for serving, result in expanded if _has_errors(serving, result)]
     if refused:
         raise click.ClickException(f"refused: {', '.join(refused)}")
     if form == "json":
-        ranks = [rank.document() for serving in servings for rank in _ranks(serving, role)]
+        ranks = [rank.document() for serving in servings for rank in _ranks(serving, role, config_maps)]
         click.echo(json.dumps(ranks, indent=2, ensure_ascii=False))
     for serving, result in expanded:
         if form == "text":
             click.echo("\n".join(_text(serving, result, role)))
         elif output is not None:
-            _write(serving, result, role, output)
+            ranks_of = partial(_ranks, serving, config_maps=config_maps)
+            _write(serving, result, role, output=output, ranks_of=ranks_of)
 
 
-def _read(file: Path) -> list[ModelServing]:
+def _read(file: Path, changes: list[Assignment]) -> tuple[list[ModelServing], ConfigMaps]:
+    """Return the ModelServings of a file, changed, and the data of its ConfigMaps by name."""
     is_input = str(file) == "-"
     name = "standard input" if is_input else str(file)
     try:
-        text = sys.stdin.read() if is_input else file.read_text(encoding="utf-8")
-        objects = read_documents(text, strict=True)
+        documents = _changed(sys.stdin.read() if is_input else file.read_text(encoding="utf-8"), changes)
+        objects = read_documents(yaml.safe_dump_all(documents), strict=True)
     except (OSError, UnicodeDecodeError) as error:
         raise click.ClickException(f"cannot read {name}: {error}") from error
     except DocumentError as error:
@@ -69,7 +80,28 @@ def _read(file: Path) -> list[ModelServing]:
     servings = [item for item in objects if isinstance(item, ModelServing)]
     if not servings:
         raise click.ClickException(f"there is no ModelServing in {name}")
-    return servings
+    config_maps = {
+        document["metadata"]["name"]: document.get("data") or {} for document in documents if _is_config_map(document)
+    }
+    return servings, config_maps
+
+
+def _changed(text: str, changes: list[Assignment]) -> list[Any]:
+    try:
+        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+    except yaml.YAMLError as error:
+        raise DocumentError([Problem("document", f"is no YAML: {error}")]) from error
+    for change in changes:
+        for document in documents:
+            if isinstance(document, dict) and document.get("kind") == "ModelServing":
+                change.apply(document)
+    return documents
+
+
+def _is_config_map(document: Any) -> bool:
+    if not isinstance(document, dict) or document.get("kind") != "ConfigMap":
+        return False
+    return isinstance(document.get("metadata"), dict) and "name" in document["metadata"]
 
 
 def _has_errors(serving: ModelServing, result: Expanded) -> bool:
@@ -86,8 +118,8 @@ def _check_role(servings: list[ModelServing], role: str | None) -> None:
         raise click.ClickException(f"there is no role {role}; there are {', '.join(known)}")
 
 
-def _ranks(serving: ModelServing, role: str | None) -> list[RankLaunch]:
-    return [rank for rank in launches(serving) if role in {None, rank.role}]
+def _ranks(serving: ModelServing, role: str | None, config_maps: ConfigMaps) -> list[RankLaunch]:
+    return [rank for rank in launches(serving, config_maps=config_maps) if role in {None, rank.role}]
 
 
 def _text(serving: ModelServing, result: Expanded, role: str | None) -> Iterator[str]:
@@ -116,13 +148,20 @@ def _summary(plan: RolePlan) -> str:
     )
 
 
-def _write(serving: ModelServing, result: Expanded, role: str | None, output: Path) -> None:
+def _write(
+    serving: ModelServing,
+    result: Expanded,
+    role: str | None,
+    *,
+    output: Path,
+    ranks_of: Callable[[str], list[RankLaunch]],
+) -> None:
     """Write `SERVING/ROLE/launch.sh`, `ready.sh`, `role.yaml` and `ranks.json` below a directory."""
     for each in result.roles:
         if role not in {None, each.name}:
             continue
         directory = output / serving.metadata.name / each.name
-        ranks = [rank.document() for rank in _ranks(serving, each.name)]
+        ranks = [rank.document() for rank in ranks_of(each.name)]
         files = {
             name: text for files in result.config_maps if files.role == each.name for name, text in files.data.items()
         }

@@ -7,7 +7,8 @@ import asyncio
 import click
 import uvloop
 
-from baton.sim.server import PortUnavailableError, SimServer, serve
+from baton.sim.listening import PortUnavailableError
+from baton.sim.server import SimServer, serve
 from baton.sim.settings import SimSettings, format_ports, parse_ports
 from baton.telemetry import logs
 

@@ -11,11 +11,14 @@ from baton.api import labels
 from baton.cli.cluster import cluster_options, in_cluster
 from baton.controllers.snapshot import read_pods
 from baton.kube.resources import MODEL_ROUTES, MODEL_SERVINGS
+from baton.planning.status import PROGRESSING, UPDATE_IN_PROGRESS
 
 if TYPE_CHECKING:
     from baton.kube.client import Client
     from baton.kube.types import JsonObject
     from baton.planning.model import PodView
+
+_STAGES = frozenset({PROGRESSING, UPDATE_IN_PROGRESS})
 
 
 @click.command
@@ -77,9 +80,9 @@ def _routes(routes: list[JsonObject]) -> list[str]:
 
 
 def _conditions(found: JsonObject) -> list[str]:
+    """Return all conditions but those of a change that is over."""
     return [
         f"  {condition['type']}={condition['status']} {condition.get('reason', '')}: {condition.get('message', '')}"
-        for condition in found.get("conditions", [])
-        if condition["status"] == "True"
-        or condition["type"] in {"Accepted", "ResolvedRefs", "Programmed", "Reconciled"}
+        for condition in found.get("conditions") or []
+        if condition["status"] == "True" or condition["type"] not in _STAGES
     ]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound=Kind)
 
+_STARTING = frozenset({"ContainerCreating", "PodInitializing"})
+"""Reasons of a waiting container that are no problem."""
+
 
 @dataclass(frozen=True, slots=True)
 class KindRecord(Generic[K]):
@@ -58,9 +61,9 @@ class ChildRecord:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRecord:
-    """A ConfigMap with its content, and the object it belongs to."""
+    """A ConfigMap that holds a router document, and the object it belongs to."""
 
-    content: dict[str, str]
+    text: str | None
     owner: Key | None
     owner_uid: str
 
@@ -73,7 +76,7 @@ def pod_record(document: JsonObject) -> PodRecord:
     owner, owner_uid = _owner(metadata)
     facts = facts_of(document)
     ready = _condition(status, "Ready")
-    is_ready = ready.get("status") == "True"
+    is_ready = status.get("phase") == "Running" and ready.get("status") == "True"
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     view = PodView(
         namespace=metadata.get("namespace", ""),
@@ -85,7 +88,7 @@ def pod_record(document: JsonObject) -> PodRecord:
         ready=is_ready,
         deleting="deletionTimestamp" in metadata,
         restarted=any(entry.get("restartCount", 0) > 0 for entry in statuses),
-        unready_since=None if is_ready else _time(ready.get("lastTransitionTime")),
+        unready_since=None if is_ready else _unready_since(ready, statuses),
         deletion_cost=_integer((metadata.get("annotations") or {}).get(labels.POD_DELETION_COST)),
         config_maps=tuple(
             volume["configMap"]["name"]
@@ -112,9 +115,11 @@ def child_record(document: JsonObject) -> ChildRecord:
 
 
 def document_record(document: JsonObject) -> DocumentRecord:
-    """Project a ConfigMap whose content matters."""
+    """Project a ConfigMap whose content matters; what others add to it does not."""
     owner, owner_uid = _owner(document["metadata"])
-    return DocumentRecord(content=dict(document.get("data") or {}), owner=owner, owner_uid=owner_uid)
+    return DocumentRecord(
+        text=(document.get("data") or {}).get(labels.ROUTER_CONFIG_KEY), owner=owner, owner_uid=owner_uid
+    )
 
 
 def kind_projection(
@@ -152,31 +157,43 @@ def _condition(status: JsonObject, name: str) -> JsonObject:
     return {}
 
 
+def _unready_since(ready: JsonObject, statuses: list[JsonObject]) -> datetime | None:
+    """Return when the pod was last ready or a container last ended: one that is never ready ends again and again."""
+    ends = [(entry.get(name) or {}).get("terminated") or {} for entry in statuses for name in ("state", "lastState")]
+    moments = [_time(ready.get("lastTransitionTime")), *(_time(end.get("finishedAt")) for end in ends)]
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
 def _problem(status: JsonObject, statuses: list[JsonObject]) -> str:
     """Say why a pod is not ready: the scheduler's words, then those of the kubelet."""
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
-        return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}".rstrip(": ")
-    for entry in statuses:
-        waiting = (entry.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") and waiting["reason"] not in {"ContainerCreating", "PodInitializing"}:
-            return _container_problem(entry, waiting)
-    if status.get("phase") == "Failed":
-        return str(status.get("message") or status.get("reason") or "failed")
-    return ""
+        return _said(scheduled, "Unschedulable")
+    problems = [problem for entry in statuses if (problem := _container_problem(entry))]
+    if problems:
+        return problems[0]
+    return _said(status, "Failed") if status.get("phase") == "Failed" else ""
 
 
-def _container_problem(entry: JsonObject, waiting: JsonObject) -> str:
-    ended = (entry.get("lastState") or {}).get("terminated") or {}
-    code = f", last exit code {ended['exitCode']}" if "exitCode" in ended else ""
-    return f"{waiting['reason']}{code}: {waiting.get('message', '')}".rstrip(": ")
+def _container_problem(entry: JsonObject) -> str:
+    state = entry.get("state") or {}
+    waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+    if waiting.get("reason") and waiting["reason"] not in _STARTING:
+        last = (entry.get("lastState") or {}).get("terminated") or {}
+        return _said(waiting, code=f", last exit code {last['exitCode']}" if "exitCode" in last else "")
+    return _said(ended, "Error", code=f", exit code {ended['exitCode']}") if ended.get("exitCode") else ""
+
+
+def _said(source: JsonObject, reason: str = "", *, code: str = "") -> str:
+    return f"{source.get('reason') or reason}{code}: {source.get('message') or ''}".rstrip(": ")
 
 
 def _time(text: Any) -> datetime | None:
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return None
+    return moment if moment.tzinfo else None
 
 
 def _integer(text: str | None) -> int:

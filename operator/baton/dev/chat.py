@@ -58,9 +58,11 @@ def stream_chat(
 def _pieces(response: http.client.HTTPResponse, show: Callable[[str], None]) -> list[str]:
     pieces: list[str] = []
     for line in response:
-        data = line.strip().removeprefix(b"data: ")
-        if not data or data == b"[DONE]":
-            continue
+        if not line.startswith(b"data: "):
+            continue  # an empty line between events, or a comment that keeps the connection alive
+        data = line.removeprefix(b"data: ").strip()
+        if data == b"[DONE]":
+            return pieces
         event = json.loads(data)
         if "error" in event:
             raise ControlPlaneError(f"the stream ended with an error: {event['error']}")
@@ -69,7 +71,8 @@ def _pieces(response: http.client.HTTPResponse, show: Callable[[str], None]) -> 
             if piece:
                 pieces.append(piece)
                 show(piece)
-    return pieces
+    # http.client does not tell a connection that was cut from the end of the answer.
+    raise ControlPlaneError(f"the stream was cut after {len(pieces)} pieces")
 
 
 def _start(body: bytes) -> str:

@@ -60,7 +60,7 @@ class Launch:
         self._write_kubeconfig()
         if any(crds.glob("*.yaml")):
             self._kubectl.run("apply", "--server-side", f"--filename={crds}")
-            self._kubectl.run("wait", "--for=condition=Established", "crd", "--all")
+            self._wait("the CRDs are established", self._are_crds_established, culprit="kube-apiserver")
         self._start("kube-controller-manager", "kube-scheduler", "kwok")
         documents = make_nodes(nodes, addresses=self._layout.addresses, version=kubernetes_version)
         self._kubectl.run("create", "--filename=-", standard_input=documents, deadline=_DEADLINE)
@@ -126,6 +126,12 @@ class Launch:
                 connection.close()
         except (OSError, http.client.HTTPException):  # no certificate yet, or nobody listens
             return False
+
+    def _are_crds_established(self) -> bool:
+        # Not `kubectl wait`: it gives up on a CRD that has no status yet.
+        path = "jsonpath={range .items[*]}{.status.conditions[?(@.type=='Established')].status}{'\\n'}{end}"
+        states = self._kubectl.run("get", "crd", "--output", path)
+        return all(state == "True" for state in states.splitlines())
 
     def _are_nodes_ready(self) -> bool:
         return all(node.is_ready for node in self._kubectl.get_nodes())

@@ -6,18 +6,22 @@ import asyncio
 import logging
 import random
 import signal
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from baton.api import labels
+from baton.api.admission import check_route, check_server
+from baton.api.route import ModelRoute
+from baton.api.server import ModelServer
+from baton.api.serving import ModelServing
 from baton.controllers.base import Controller
-from baton.controllers.projection import child_record, document_record, pod_record, without_managed_fields
+from baton.controllers.projection import child_record, document_record, kind_projection, pod_record
 from baton.controllers.routes import RouteReconciler, RouteStores
 from baton.controllers.servers import ServerReconciler
 from baton.controllers.serving import ServingReconciler, ServingStores
 from baton.kube.clock import SystemClock
-from baton.kube.connect import connect
+from baton.kube.connect import connect, find_access
 from baton.kube.events import EventRecorder
 from baton.kube.reflector import Reflector
 from baton.kube.resources import CONFIG_MAPS, MODEL_ROUTES, MODEL_SERVERS, MODEL_SERVINGS, PODS, SERVICES
@@ -26,29 +30,38 @@ from baton.kube.types import Key, key_of
 from baton.manager.kopf_glue import KopfThread
 from baton.manager.listing import listings
 from baton.manager.probes import Probes
+from baton.manager.webhooks import webhook_of
 from baton.telemetry.logs import event
+from baton.telemetry.loop_lag import measure_loop_lag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from baton.controllers.projection import ChildRecord, DocumentRecord, PodRecord
+    from baton.controllers.projection import ChildRecord, DocumentRecord, KindRecord, PodRecord
     from baton.kube.client import Client
-    from baton.kube.types import JsonObject, Resource
+    from baton.kube.types import Resource
     from baton.manager.settings import OperatorSettings
+    from baton.manager.webhooks import Webhook
 
 _logger = logging.getLogger(__name__)
 
-_GRACE = 10.0
+_GRACE = 5.0
 """Seconds that running reconciles may take to finish at exit."""
 _SILENCE = 300.0
 """Seconds without a word from the API server after which the process asks to be restarted."""
+
+
+class OperatorError(Exception):
+    """The operator cannot start, or cannot go on. The message is for people and names the cure."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Caches:
     """Every store and reflector of the process."""
 
-    kinds: dict[Resource, Store[JsonObject]]
+    servings: Store[KindRecord[ModelServing]]
+    routes: Store[KindRecord[ModelRoute]]
+    servers: Store[KindRecord[ModelServer]]
     pods: Reflector[PodRecord]
     services: Reflector[ChildRecord]
     launches: Reflector[ChildRecord]
@@ -58,10 +71,17 @@ class _Caches:
     def reflectors(self) -> tuple[Reflector[PodRecord] | Reflector[ChildRecord] | Reflector[DocumentRecord], ...]:
         return self.pods, self.services, self.launches, self.documents
 
+    @property
+    def kinds(self) -> dict[Resource, Store[Any]]:
+        """The stores that kopf feeds."""
+        return {MODEL_SERVINGS: self.servings, MODEL_ROUTES: self.routes, MODEL_SERVERS: self.servers}
+
 
 def _caches(client: Client) -> _Caches:
     return _Caches(
-        kinds={resource: Store(without_managed_fields) for resource in (MODEL_SERVINGS, MODEL_ROUTES, MODEL_SERVERS)},
+        servings=Store(kind_projection(ModelServing)),
+        routes=Store(kind_projection(ModelRoute, check_route)),
+        servers=Store(kind_projection(ModelServer, check_server)),
         pods=Reflector(client, PODS, project=pod_record, label_selector=labels.NAME),
         services=Reflector(client, SERVICES, project=child_record, label_selector=labels.NAME),
         launches=Reflector(client, CONFIG_MAPS, project=child_record, label_selector=labels.LAUNCH, name="launches"),
@@ -75,15 +95,15 @@ def _owner(record: PodRecord | ChildRecord | DocumentRecord) -> Iterable[Key]:
     return () if record.owner is None else (record.owner,)
 
 
-def _own(raw: JsonObject) -> Iterable[Key]:
-    return (key_of(raw),)
+def _own(record: KindRecord[Any]) -> Iterable[Key]:
+    return (key_of(record.raw),)
 
 
 def _serving_controller(
     client: Client, caches: _Caches, recorder: EventRecorder, settings: OperatorSettings
 ) -> Controller[Key]:
     stores = ServingStores(
-        servings=caches.kinds[MODEL_SERVINGS],
+        servings=caches.servings,
         pods=caches.pods.store,
         services=caches.services.store,
         config_maps=caches.launches.store,
@@ -91,7 +111,7 @@ def _serving_controller(
     stores.index_owners()
     reconciler = ServingReconciler(client=client, stores=stores, clock=SystemClock(), recorder=recorder)
     controller = Controller[Key](name="modelserving", reconcile=reconciler, workers=settings.workers)
-    controller.owns(caches.kinds[MODEL_SERVINGS], _own)
+    controller.owns(caches.servings, _own)
     controller.owns(caches.pods, _owner)
     controller.owns(caches.services, _owner)
     controller.owns(caches.launches, _owner)
@@ -100,9 +120,9 @@ def _serving_controller(
 
 def _route_controller(client: Client, caches: _Caches, settings: OperatorSettings) -> Controller[Key]:
     stores = RouteStores(
-        routes=caches.kinds[MODEL_ROUTES],
-        servers=caches.kinds[MODEL_SERVERS],
-        servings=caches.kinds[MODEL_SERVINGS],
+        routes=caches.routes,
+        servers=caches.servers,
+        servings=caches.servings,
         pods=caches.pods.store,
         config_maps=caches.documents.store,
     )
@@ -118,14 +138,13 @@ def _route_controller(client: Client, caches: _Caches, settings: OperatorSetting
 
 
 def _server_controller(client: Client, caches: _Caches, settings: OperatorSettings) -> Controller[Key]:
-    servers = caches.kinds[MODEL_SERVERS]
-    reconciler = ServerReconciler(client=client, servers=servers, clock=SystemClock())
+    reconciler = ServerReconciler(client=client, servers=caches.servers, clock=SystemClock())
     controller = Controller[Key](name="modelserver", reconcile=reconciler, workers=settings.workers)
-    controller.owns(servers, _own)
+    controller.owns(caches.servers, _own)
     return controller
 
 
-def _probes(caches: _Caches, kopf_thread: KopfThread) -> Probes:
+def _probes(caches: _Caches, kopf_thread: KopfThread, webhook: Webhook | None) -> Probes:
     loop = asyncio.get_running_loop()
 
     def silent() -> str:
@@ -145,7 +164,10 @@ def _probes(caches: _Caches, kopf_thread: KopfThread) -> Probes:
     def kopf_ended() -> str:
         return f"stopped: {kopf_thread.error or 'by request'}" if kopf_thread.ended.is_set() else ""
 
-    return Probes(live={"watch": silent, "kopf": kopf_ended}, ready={"caches": unsynced, "kopf": kopf_ended})
+    ready = {"caches": unsynced, "kopf": kopf_ended}
+    if webhook is not None:
+        ready["webhook"] = webhook.problem
+    return Probes(live={"watch": silent, "kopf": kopf_ended}, ready=ready)
 
 
 async def run(settings: OperatorSettings) -> None:
@@ -153,8 +175,7 @@ async def run(settings: OperatorSettings) -> None:
 
     Raises:
         ConfigurationError: there is no usable kubeconfig or service account.
-        OSError: the probe port is taken.
-        RuntimeError: kopf stopped by itself; a restart is the cure.
+        OperatorError: the probe port is taken, or kopf stopped by itself, of which a restart is the cure.
 
     """
     stop = asyncio.Event()
@@ -173,10 +194,13 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
         _route_controller(client, caches, settings),
         _server_controller(client, caches, settings),
     ]
-    kopf_thread = KopfThread({resource: store.offer for resource, store in caches.kinds.items()})
-    probes = _probes(caches, kopf_thread)
-    port = await probes.start(settings.probe_host, settings.probe_port)
-    event(_logger, logging.INFO, "operator started", probes=f"http://{settings.probe_host}:{port}")
+    kopf_thread = KopfThread(
+        {resource: store.offer for resource, store in caches.kinds.items()},
+        find_access=partial(find_access, settings.kubeconfig, settings.context),
+    )
+    webhook = webhook_of(settings, client, clock=SystemClock())
+    probes = _probes(caches, kopf_thread, webhook)
+    await _serve_probes(probes, settings)
     kopf_thread.start()
     try:
         async with asyncio.TaskGroup() as group:
@@ -184,21 +208,34 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
                 *(group.create_task(source.run(), name=f"reflector-{source.name}") for source in caches.reflectors),
                 *(group.create_task(entry.run()) for entry in listings(client, caches.kinds, random=random.random)),
                 group.create_task(recorder.run(), name="events"),
+                group.create_task(measure_loop_lag(), name="loop-lag"),
             ]
+            if webhook is not None:
+                background.append(group.create_task(webhook.run(), name="webhook"))
             working = [group.create_task(controller.run(), name=controller.name) for controller in controllers]
             await _first(stop, kopf_thread.ended)
             event(_logger, logging.INFO, "operator stops")
+            kopf_thread.ask_to_stop()
             for controller in controllers:
                 controller.close()
             await asyncio.wait(working, timeout=_GRACE)
             for task in (*background, *working):
                 task.cancel()
     finally:
-        with suppress(asyncio.CancelledError):
-            await kopf_thread.stop()
+        await kopf_thread.stop()
         await probes.close()
     if kopf_thread.error is not None:
-        raise RuntimeError(f"kopf stopped by itself: {kopf_thread.error}")
+        raise OperatorError(f"kopf stopped by itself: {kopf_thread.error!r}") from kopf_thread.error
+
+
+async def _serve_probes(probes: Probes, settings: OperatorSettings) -> None:
+    try:
+        port = await probes.start(settings.probe_host, settings.probe_port)
+    except OSError as error:
+        await probes.close()
+        message = f"cannot listen on {settings.probe_host} port {settings.probe_port}: {error.strerror or error}"
+        raise OperatorError(f"{message}; choose another --probe-port or --probe-host") from error
+    event(_logger, logging.INFO, "operator started", probes=f"http://{settings.probe_host}:{port}")
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -9,29 +9,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
+import aiohttp
 import kopf
 
 if TYPE_CHECKING:
+    from baton.kube.access import Access
     from baton.kube.types import JsonObject, Resource
 
 Offer = Callable[["str | None", "JsonObject"], object]
 """Takes one event: its type (None for an object of a list) and the object."""
 
-_STOP_TIME = 10.0
-"""Seconds to wait for kopf's thread at exit."""
+_LOGIN_PAUSE = 5.0
+"""Seconds before logging in again: kopf does so at once after each refusal, however often that was."""
+_STOP_TIME = 5.0
+"""Seconds that kopf's thread gets to end, which takes it less than one."""
 
 
 class KopfThread:
-    """Runs kopf for a set of kinds and hands every event over to the loop that `start` was called in."""
+    """Runs kopf for a set of kinds and hands every event over to the loop that `start` was called in.
 
-    def __init__(self, kinds: Mapping[Resource, Offer]) -> None:
+    `find_access` is called in kopf's own loop, first and whenever the API server has refused the credentials, so that
+    kopf looks at the same cluster as everything else.
+    """
+
+    def __init__(self, kinds: Mapping[Resource, Offer], *, find_access: Callable[[], Awaitable[Access]]) -> None:
         self._kinds = kinds
+        self._find_access = find_access
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_logged_in = False
         self.ended = asyncio.Event()
         """Set when kopf has stopped, asked or not."""
         self.error: BaseException | None = None
@@ -42,14 +52,20 @@ class KopfThread:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    async def stop(self) -> None:
-        """Stop kopf and wait for its thread, at most ten seconds."""
+    def ask_to_stop(self) -> None:
+        """Let kopf begin to stop; `stop` waits for it."""
         self._stop.set()
+
+    async def stop(self) -> None:
+        """Stop kopf and wait for its thread, at most five seconds."""
+        self.ask_to_stop()
         await asyncio.to_thread(self._thread.join, _STOP_TIME)
 
     def _run(self) -> None:
         registry = kopf.OperatorRegistry()
-        self._register(registry)
+        kopf.on.login(registry=registry, id="login")(self._log_in)
+        for resource, offer in self._kinds.items():
+            self._watch(registry, resource, offer)
         settings = kopf.OperatorSettings()
         _configure(settings)
         try:
@@ -64,16 +80,22 @@ class KopfThread:
         finally:
             self._hand_over(self.ended.set)
 
-    def _register(self, registry: kopf.OperatorRegistry) -> None:
-        kopf.on.login(registry=registry, id="service-account")(kopf.login_with_service_account)
-        kopf.on.login(registry=registry, id="kubeconfig")(kopf.login_with_kubeconfig)
-        for resource, offer in self._kinds.items():
-            self._watch(registry, resource, offer)
+    async def _log_in(self, **_: object) -> kopf.AiohttpSession:
+        if self._has_logged_in:
+            await asyncio.sleep(_LOGIN_PAUSE)
+        self._has_logged_in = True
+        access = await self._find_access()
+        header = await access.authorization.header()
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=access.tls or True),
+            headers={} if header is None else {"Authorization": header},
+            proxy=access.proxy,
+        )
+        return kopf.AiohttpSession(server=access.url, aiohttp_session=session)
 
     def _watch(self, registry: kopf.OperatorRegistry, resource: Resource, offer: Offer) -> None:
         async def seen(event: kopf.RawEvent, **_: object) -> None:
-            found = dict(event["object"])
-            self._hand_over(offer, event["type"], found)
+            self._hand_over(offer, event["type"], dict(event["object"]))
 
         kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)(seen)
 
@@ -91,8 +113,9 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
-    settings.networking.error_backoffs = [1, 2, 4, 8, 15, 30, 60, 60, 60, 60]  # outlives an API server's upgrade
+    settings.networking.error_backoffs = [1, 2, 4, 8, *[10] * 30]  # outlives an API server's upgrade, and not by much
     settings.process.ultimate_exiting_timeout = None  # it would kill the whole process
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for every event
+    logging.getLogger("kopf.activities.authentication").setLevel(logging.WARNING)
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns of living in a thread
     logging.getLogger("kopf._core.engines.activities").setLevel(logging.WARNING)

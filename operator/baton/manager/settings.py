@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +16,10 @@ class OperatorSettings:
     `kubeconfig` None means the pod's service account inside a cluster, else $KUBECONFIG or ~/.kube/config.
     `probe_port` serves /healthz, /readyz and /metrics; 0 takes a free port, which is logged.
     `workers` is how many objects of a kind are reconciled at once, `connections` how many calls run at once.
+    `webhook_port` serves admission reviews over HTTPS; 0 means that nothing does. Its certificate comes from the files
+    tls.crt and tls.key of the directory `webhook_certificate`, or the operator keeps one itself: in the Secret
+    `webhook_secret` of `webhook_namespace`, for the Service `webhook_service` there, trusted by way of the
+    ValidatingWebhookConfiguration `webhook_configuration`.
     """
 
     kubeconfig: str | None = None
@@ -20,3 +28,28 @@ class OperatorSettings:
     probe_port: int = 8081
     workers: int = 8
     connections: int = 64
+    webhook_host: str = "0.0.0.0"
+    webhook_port: int = 0
+    webhook_certificate: Path | None = None
+    webhook_namespace: str = ""
+    webhook_secret: str = ""
+    webhook_service: str = ""
+    webhook_configuration: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other: ValueError, with a sentence for people."""
+        kept = {
+            "--webhook-namespace": self.webhook_namespace,
+            "--webhook-secret": self.webhook_secret,
+            "--webhook-service": self.webhook_service,
+            "--webhook-configuration": self.webhook_configuration,
+        }
+        missing = [name for name, value in kept.items() if not value]
+        has_files, has_kept = self.webhook_certificate is not None, len(missing) < len(kept)
+        if not self.webhook_port and (has_files or has_kept):
+            raise ValueError("a certificate for the webhook needs --webhook-port too")
+        if has_files and has_kept:
+            raise ValueError(f"--webhook-certificate replaces {', '.join(kept)}: give it, or those four")
+        if self.webhook_port and not has_files and missing:
+            alone = "" if has_kept else ", or --webhook-certificate alone"
+            raise ValueError(f"--webhook-port needs {', '.join(missing)}{alone}")

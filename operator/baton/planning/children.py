@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping
 
 from baton.planning import documents
 from baton.planning.decision import Decision
@@ -77,9 +77,9 @@ def _mounted(groups: Mapping[int, Group]) -> set[str]:
     return {name for group in groups.values() for pod in group.pods for name in pod.config_maps}
 
 
-def _deletions(kind: ChildKind, present: _Children, *, used: Set[str], reason: str) -> list[Action]:
+def _deletions(kind: ChildKind, present: _Children, *, used: Collection[str], reason: str) -> list[Action]:
     return [
-        Delete(kind, name, present[name].uid, reason)
-        for name in sorted(present.keys() - used)
-        if not present[name].deleting
+        Delete(kind, name, child.uid, reason)
+        for name, child in sorted(present.items())
+        if name not in used and not child.deleting
     ]

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from baton.api.serving import RecoveryPolicy, Role
 from baton.planning.model import PodView
 from baton.planning.naming import Slot, group_name, role_id
+from baton.planning.ordinals import missing_ordinals
 from baton.planning.recovery import Health, examine, has_lost_replica
-from baton.planning.rollout import to_replace
-from baton.planning.scaling import missing_ordinals, surplus
+from baton.planning.selection import surplus, to_replace
 from baton.planning.state import Group, RoleReplica
-from baton.planning.target import Target, replica_size, role_max_unavailable, role_partition
+from baton.planning.target import Target, replica_size, role_max_unavailable
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ def decide(target: Target, groups: Mapping[int, Group], *, now: datetime) -> Dec
     _remove_surplus_groups(target, groups, decision)
     for group in _staying(groups, decision):
         if not group.running:
-            _remove_surplus_replicas(target, group, decision)
+            _remove_surplus_replicas(group, decision)
             _recover(target, group, decision, now=now)
     if target.by_role:
         for group in _staying(groups, decision):
@@ -83,15 +83,13 @@ def _staying_replicas(group: Group, role: Role, decision: Decision) -> list[Role
 
 
 def _remove_surplus_groups(target: Target, groups: Mapping[int, Group], decision: Decision) -> None:
-    for group in surplus(_staying(groups, decision), wanted=target.replicas, partition=target.partition):
+    for group in surplus(_staying(groups, decision), wanted=target.replicas):
         decision.doom(group.pods, f"{group_name(target.name, group.ordinal)} is surplus")
 
 
-def _remove_surplus_replicas(target: Target, group: Group, decision: Decision) -> None:
+def _remove_surplus_replicas(group: Group, decision: Decision) -> None:
     for role in group.expected:
-        candidates = _staying_replicas(group, role, decision)
-        partition = role_partition(role) if target.by_role else 0
-        for replica in surplus(candidates, wanted=role.replicas, partition=partition):
+        for replica in surplus(_staying_replicas(group, role, decision), wanted=role.replicas):
             decision.doom(replica.pods, f"{role_id(role.name, replica.ordinal)} is surplus")
 
 
@@ -128,7 +126,6 @@ def _replace_broken(target: Target, group: Group, replica: RoleReplica, health: 
 def _replace_groups(target: Target, groups: Mapping[int, Group], decision: Decision) -> None:
     chosen = to_replace(
         _staying(groups, decision),
-        protected=list(groups)[: target.partition],
         minimum=target.replicas - target.max_unavailable if target.has_pods else 0,
     )
     for group in chosen:
@@ -142,7 +139,6 @@ def _replace_roles(target: Target, group: Group, decision: Decision) -> None:
     for role in target.roles.values():
         chosen = to_replace(
             _staying_replicas(group, role, decision),
-            protected=list(group.roles.get(role.name, {}))[: role_partition(role)],
             minimum=role.replicas - role_max_unavailable(role),
         )
         for replica in chosen:

@@ -25,8 +25,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     deleted there is nothing to do.
 
     Raises:
-        ValueError: the spec is one that admission refuses: an amount that is no number and no percentage, or a role
-            without the template of its entry or worker pods.
+        ValueError: a role lacks the template of its entry or worker pods; admission refuses it.
 
     """
     if is_deleting(desired.serving):

@@ -10,14 +10,15 @@ from baton.api import labels
 from baton.api.serving import Role
 from baton.planning.model import PodView
 from baton.planning.naming import slot_of
-from baton.planning.target import Target, replica_size
+from baton.planning.ordinals import protected_ordinals
+from baton.planning.target import Target, replica_size, role_partition
 
 _Members = dict[int, PodView]
 
 
 @dataclass(frozen=True, slots=True)
 class RoleReplica:
-    """The pods of one role replica by worker number; 0 is the entry pod.
+    """The pods of one role replica by worker number; 0 is the entry pod. Protected is what a roll-out leaves alone.
 
     How many pods an outdated replica should have is not known: `complete` then only means that none of those before
     the last one is missing.
@@ -26,6 +27,7 @@ class RoleReplica:
     role: str
     ordinal: int
     members: Mapping[int, PodView]
+    protected: bool
     outdated: bool
     complete: bool
     running: bool
@@ -62,6 +64,7 @@ class Group:
     ordinal: int
     roles: Mapping[str, Mapping[int, RoleReplica]]
     expected: tuple[Role, ...]
+    protected: bool
     outdated: bool
     running: bool
 
@@ -104,17 +107,15 @@ def arrange(target: Target, pods: Iterable[PodView]) -> dict[int, Group]:
         if slot is not None:
             role = found.setdefault(slot.group, {}).setdefault(slot.role, {})
             role.setdefault(slot.replica, {})[slot.worker] = pod
+    protected = protected_ordinals(present=found, wanted=target.replicas, partition=target.partition)
     return {
-        ordinal: _group(target, ordinal, roles, is_protected=position < target.partition)
-        for position, (ordinal, roles) in enumerate(sorted(found.items()))
+        ordinal: _group(target, ordinal, roles, is_protected=ordinal in protected)
+        for ordinal, roles in sorted(found.items())
     }
 
 
-def _group(target: Target, ordinal: int, found: Mapping[str, dict[int, _Members]], *, is_protected: bool) -> Group:
-    roles = {
-        role: {number: _replica(target, role, number, members) for number, members in sorted(replicas.items())}
-        for role, replicas in sorted(found.items())
-    }
+def _group(target: Target, ordinal: int, found: Mapping[str, Mapping[int, _Members]], *, is_protected: bool) -> Group:
+    roles = {role: _replicas(target, role, replicas) for role, replicas in sorted(found.items())}
     expected = tuple(target.roles.values())
     if not (target.by_role or is_protected):
         expected = _without_newer(target, expected, roles)
@@ -123,6 +124,7 @@ def _group(target: Target, ordinal: int, found: Mapping[str, dict[int, _Members]
         ordinal=ordinal,
         roles=roles,
         expected=expected,
+        protected=is_protected,
         outdated=len(expected) < len(target.roles) or any(replica.outdated for replica in replicas),
         running=all(len(roles.get(role.name, ())) == role.replicas for role in expected)
         and all(replica.running for replica in replicas),
@@ -141,20 +143,32 @@ def _without_newer(
     return expected if is_of_target else present
 
 
-def _replica(target: Target, role: str, ordinal: int, members: _Members) -> RoleReplica:
-    spec = target.roles.get(role)
-    role_hash = target.hashes.get(role)
-    outdated = spec is None
+def _replicas(target: Target, name: str, found: Mapping[int, _Members]) -> dict[int, RoleReplica]:
+    role = target.roles.get(name)
+    protected: set[int] = set()
+    if role is not None and target.by_role:
+        protected = protected_ordinals(present=found, wanted=role.replicas, partition=role_partition(role))
+    return {
+        ordinal: _replica(target, name, ordinal, members, is_protected=ordinal in protected)
+        for ordinal, members in sorted(found.items())
+    }
+
+
+def _replica(target: Target, name: str, ordinal: int, members: _Members, *, is_protected: bool) -> RoleReplica:
+    role = target.roles.get(name)
+    role_hash = target.hashes.get(name)
+    outdated = role is None
     ready = True
     for pod in members.values():
         outdated = outdated or pod.labels.get(labels.ROLE_TEMPLATE_HASH) != role_hash
         ready = ready and pod.ready and not pod.deleting
-    size = max(members) + 1 if spec is None or outdated else replica_size(spec)
+    size = max(members) + 1 if role is None or outdated else replica_size(role)
     complete = len(members) == size
     return RoleReplica(
-        role=role,
+        role=name,
         ordinal=ordinal,
         members=dict(sorted(members.items())) if len(members) > 1 else members,
+        protected=is_protected,
         outdated=outdated,
         complete=complete,
         running=complete and ready,

@@ -85,7 +85,9 @@ def _outlooks(target: Target, groups: Mapping[int, Group], decision: Decision) -
         )
         for ordinal, group in groups.items()
     ]
-    new = [_Outlook(ordinal, running=not target.has_pods, outdated=False, leaving=False) for ordinal in decision.new_groups]
+    new = [
+        _Outlook(ordinal, running=not target.has_pods, outdated=False, leaving=False) for ordinal in decision.new_groups
+    ]
     return sorted(known + new, key=lambda outlook: outlook.ordinal)
 
 

@@ -25,9 +25,10 @@ class DriverMount:
 class AcceleratorFacts:
     """The facts of one accelerator.
 
-    `visible_devices` is the variable that limits a process to some devices; `address_variables` hold the address and
-    `interface_variables` the network interface that the engine is reached on; `reserved_ports` are ranges (first,
-    last) in which the transfer library opens ports at random.
+    `resource_name` and `visible_devices` are empty where there is nothing to ask for; the latter is the variable that
+    limits a process to some devices. `address_variables` hold the address and `interface_variables` the network
+    interface that the engine is reached on; `reserved_ports` are ranges (first, last) in which the transfer library
+    opens ports at random.
     """
 
     engine: EngineKind
@@ -76,5 +77,13 @@ ACCELERATORS: Final[dict[AcceleratorType, AcceleratorFacts]] = {
         visible_devices="CUDA_VISIBLE_DEVICES",
         address_variables=("VLLM_HOST_IP",),
         interface_variables=("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"),
+    ),
+    AcceleratorType.CPU: AcceleratorFacts(
+        engine=EngineKind.VLLM,
+        devices_per_node=1,
+        resource_name="",
+        visible_devices="",
+        address_variables=("VLLM_HOST_IP",),
+        interface_variables=("GLOO_SOCKET_IFNAME", "UCX_NET_DEVICES"),
     ),
 }

@@ -23,8 +23,25 @@ OWNED: Final[Mapping[str, str]] = {
     "data-parallel-rpc-port": "set ports.dataParallelRpc",
     "tensor-parallel-size": "set parallel.tensor",
     "pipeline-parallel-size": "set parallel.pipeline",
+    "prefill-context-parallel-size": "set parallel.prefillContext",
+    "decode-context-parallel-size": "set parallel.decodeContext",
+    "data-parallel-hybrid-lb": "remove it, set parallel.dataMode",
+    "data-parallel-external-lb": "remove it, set parallel.dataMode",
+    "data-parallel-multi-port-external-lb": "remove it, the launch script starts the ranks",
+    "headless": "remove it, the probes and the router need every port",
+    "nnodes": "remove it, nodes are computed",
+    "node-rank": "remove it, nodes are computed",
+    "uds": "remove it, the probes and the router need every port",
+    "ssl-keyfile": "remove it, the probes and the router speak plain HTTP",
+    "ssl-certfile": "remove it, the probes and the router speak plain HTTP",
+    "model": "set model.path",
+    "config": "remove it, it would override what is computed without being seen; write its flags here",
     "served-model-name": "set model.servedName",
     "kv-transfer-config": "set kvTransfer and kvTransferExtraConfig",
+    **dict.fromkeys(
+        ("tp", "pp", "dp", "dpn", "dpr", "dpl", "dpa", "dpp", "pcp", "dcp", "ep"),
+        "it is a short form of a flag of parallel sizes, set parallel",
+    ),
 }
 """Flags that users cannot set, because ports, ranks and both sides of the KV transfer hang on them, and the cure."""
 
@@ -60,10 +77,9 @@ def flags_of(plan: RolePlan) -> JsonObject:
 def computed_flags(plan: RolePlan) -> JsonObject:
     """Return the flags that follow from the typed fields."""
     engine, sizes = plan.engine, plan.sizes
-    flags: JsonObject = {"host": "0.0.0.0", "port": "$(port)"}
-    if sizes.data > 1:
+    flags: JsonObject = {"host": "0.0.0.0", "port": "$(port)", "data-parallel-size": sizes.data}
+    if plan.rpc_port is not None:
         flags |= {
-            "data-parallel-size": sizes.data,
             "data-parallel-rank": "$(rank)",
             "data-parallel-address": "$(data_parallel_address)",
             "data-parallel-rpc-port": plan.rpc_port,
@@ -71,7 +87,9 @@ def computed_flags(plan: RolePlan) -> JsonObject:
     hybrid = engine.hybrid_kv_cache_manager
     flags |= {
         "tensor-parallel-size": sizes.tensor,
-        "pipeline-parallel-size": sizes.pipeline if sizes.pipeline > 1 else None,
+        "pipeline-parallel-size": _above_one(sizes.pipeline),
+        "prefill-context-parallel-size": _above_one(sizes.prefill_context),
+        "decode-context-parallel-size": _above_one(plan.decode_context),
         "enable-expert-parallel": _bare(engine.parallel is not None and engine.parallel.expert),
         "served-model-name": plan.served_name,
         "trust-remote-code": _bare(engine.trust_remote_code),
@@ -116,6 +134,10 @@ def json_text(value: Any) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json_text(value)
+
+
+def _above_one(size: int) -> int | None:
+    return size if size > 1 else None
 
 
 def _bare(wanted: object) -> bool | None:

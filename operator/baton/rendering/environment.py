@@ -7,10 +7,12 @@ from typing import Final
 
 from baton.api.endpoints import Phase
 from baton.api.engine import AcceleratorType, KVConnector
-from baton.rendering.plan import RolePlan
+from baton.rendering.plan import LAUNCH_DIRECTORY, RolePlan
 
 _ASCEND = frozenset({AcceleratorType.A2, AcceleratorType.A3})
+_A2 = frozenset({AcceleratorType.A2})
 _A3 = frozenset({AcceleratorType.A3})
+_CPU = frozenset({AcceleratorType.CPU})
 _PHASES = frozenset(Phase)
 _PAIRED = frozenset({Phase.PREFILL, Phase.DECODE})
 _PREFILL = frozenset({Phase.PREFILL})
@@ -19,19 +21,22 @@ _AGGREGATED = frozenset({Phase.AGGREGATED})
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A variable with its value where it applies; of several for one name the first that applies counts."""
+    """A variable with its value where it applies; of several for one name the first that applies counts.
+
+    `is_for_store` is for engines that share a KV pool only.
+    """
 
     name: str
     value: str
     accelerators: frozenset[AcceleratorType] = _ASCEND
     phases: frozenset[Phase] = _PHASES
+    is_for_store: bool = False
 
 
 DEFAULTS: Final = (
     Default("VLLM_RPC_TIMEOUT", "3600000", phases=_PAIRED),
     Default("VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS", "30000", phases=_PAIRED),
     Default("HCCL_EXEC_TIMEOUT", "204", phases=_PAIRED),
-    Default("HCCL_CONNECT_TIMEOUT", "120", accelerators=_A3, phases=_PREFILL),
     Default("HCCL_CONNECT_TIMEOUT", "1200", phases=_PAIRED),
     Default("OMP_PROC_BIND", "false"),
     Default("OMP_NUM_THREADS", "10"),
@@ -43,8 +48,17 @@ DEFAULTS: Final = (
     Default("VLLM_ASCEND_ENABLE_FLASHCOMM1", "1", phases=_AGGREGATED),
     Default("HCCL_OP_EXPANSION_MODE", "AIV"),
     Default("LD_PRELOAD", "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2:$(LD_PRELOAD)"),
+    # Engines find each other's blocks by hashes, which depend on this seed.
+    Default("PYTHONHASHSEED", "0", is_for_store=True),
+    Default("ACL_OP_INIT_MODE", "1", accelerators=_A3, is_for_store=True),
+    Default("ASCEND_ENABLE_USE_FABRIC_MEM", "1", accelerators=_A3, is_for_store=True),
+    Default("HCCL_INTRA_ROCE_ENABLE", "1", accelerators=_A2, is_for_store=True),
+    # Everything else that UCX knows needs hardware.
+    Default("UCX_TLS", "tcp", accelerators=_CPU, phases=_PAIRED),
 )
-"""Values of vLLM-Ascend's DeepSeek-V4-Flash tutorial."""
+"""Values of vLLM-Ascend's DeepSeek-V4-Flash tutorial and of its guide to the KV pool."""
+
+STORE_FILE: Final = f"{LAUNCH_DIRECTORY}/store.json"
 
 FROM_POD: Final = frozenset({"POD_IP", "GROUP_NAME", "GROUP_SIZE", "ROLE_ID", "WORKER_INDEX", "ENTRY_ADDRESS"})
 """Variables of the pod that the launch depends on."""
@@ -52,7 +66,7 @@ FROM_POD: Final = frozenset({"POD_IP", "GROUP_NAME", "GROUP_SIZE", "ROLE_ID", "W
 FROM_SCRIPT: Final = frozenset(
     {
         *("rank", "port", "devices", "interface", "engine_id", "data_parallel_address"),
-        *("rank_devices", "first_rank", "first_port"),
+        *("process_devices", "first_rank", "first_port"),
         *("BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"),
     }
 )
@@ -73,12 +87,24 @@ def computed_environment(plan: RolePlan) -> dict[str, str]:
         variables |= dict.fromkeys(plan.facts.address_variables, "$(POD_IP)")
         variables |= dict.fromkeys(plan.facts.interface_variables, plan.interface or "$(interface)")
     for default in DEFAULTS:
-        if plan.accelerator in default.accelerators and plan.phase in default.phases:
+        if _applies(default, plan):
             variables.setdefault(default.name, default.value)
     variables["VLLM_ENGINE_READY_TIMEOUT_S"] = str(plan.startup_seconds)
-    variables |= _transfer_variables(plan)
-    variables[plan.facts.visible_devices] = "$(devices)"
-    return variables
+    return variables | _transfer_variables(plan) | dict.fromkeys(device_variables(plan), "$(devices)")
+
+
+def device_variables(plan: RolePlan) -> frozenset[str]:
+    """Return the variable that gives each process its devices; none when one process has all that the pod was given."""
+    return frozenset({plan.facts.visible_devices} - {""}) if plan.processes > 1 else frozenset()
+
+
+def _applies(default: Default, plan: RolePlan) -> bool:
+    has_store = plan.kv is not None and plan.kv.store is not None
+    return (
+        plan.accelerator in default.accelerators
+        and plan.phase in default.phases
+        and (has_store or not default.is_for_store)
+    )
 
 
 def _transfer_variables(plan: RolePlan) -> dict[str, str]:
@@ -90,4 +116,6 @@ def _transfer_variables(plan: RolePlan) -> dict[str, str]:
     if plan.kv.connector is KVConnector.NIXL:
         variables["VLLM_NIXL_SIDE_CHANNEL_HOST"] = "$(POD_IP)"
         variables["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(plan.kv.port)
+    if plan.kv.store is not None and plan.kv.store.has_file:
+        variables["MOONCAKE_CONFIG_PATH"] = STORE_FILE
     return variables

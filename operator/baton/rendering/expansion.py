@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from baton.api.problems import Problem, Severity
 from baton.api.serving import ModelServing, Role
@@ -13,7 +14,12 @@ from baton.rendering.plan import RolePlan
 from baton.rendering.pods import raw_role
 from baton.rendering.resolve import TypedRole, resolve
 from baton.rendering.rules import Group, check
-from baton.rendering.templates import TemplateFault, Templates
+from baton.rendering.templates import TemplateFault, Templates, packaged_names, packaged_templates
+
+ConfigMaps = Mapping[str, Mapping[str, str]]
+"""Template texts by name, such as `launch.sh.j2`, by the ConfigMap that holds them."""
+
+_INPUTS: Final = "its inputs are described at the top of the packaged template"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +50,61 @@ class Expanded:
         return any(problem.severity is Severity.ERROR for problem in self.problems)
 
 
-def expand(serving: ModelServing, *, overrides: Mapping[str, str] | None = None) -> Expanded:
+def expand(serving: ModelServing, *, config_maps: ConfigMaps | None = None) -> Expanded:
     """Render the typed roles of a ModelServing and pass on the raw ones; never raises, reports problems instead.
 
-    `overrides` holds template texts by name, such as `launch.sh.j2`, in place of the packaged ones.
+    `config_maps` holds the data of the ConfigMaps that `template_config_maps` names, as far as they exist.
     """
     typed = resolve(serving)
     plans = tuple(role.plan for role in typed)
-    problems = check(Group(serving, typed))
+    texts = config_maps or {}
+    problems = (*check(Group(serving, typed)), *_check_templates(typed, texts))
     refused = Expanded(roles=(), config_maps=(), problems=problems, plans=plans)
     if refused.has_errors:
         return refused
-    templates = Templates(overrides)
     roles = list(serving.spec.template.roles)
-    config_maps: list[LaunchFiles] = []
+    files: list[LaunchFiles] = []
     for role in typed:
         try:
-            config_map = _render(role, templates)
+            rendered = _render(role, templates_of(role, texts))
         except TemplateFault as fault:
-            problem = Problem(role.path("image").removesuffix(".image"), f"the launch template is wrong: {fault}")
+            problem = Problem(role.path("templates.configMap"), f"a template is wrong: {fault}; correct it, {_INPUTS}")
             return Expanded(roles=(), config_maps=(), problems=(*problems, problem), plans=plans)
-        config_maps.append(config_map)
-        roles[role.index] = raw_role(role.role, role.plan, config_map=config_map.name)
-    return Expanded(roles=tuple(roles), config_maps=tuple(config_maps), problems=problems, plans=plans)
+        files.append(rendered)
+        roles[role.index] = raw_role(role.role, role.plan, config_map=rendered.name)
+    return Expanded(roles=tuple(roles), config_maps=tuple(files), problems=problems, plans=plans)
+
+
+def check_engines(serving: ModelServing) -> tuple[Problem, ...]:
+    """Return what the rules say of the typed engines, rendering nothing: for admission, which sees no ConfigMaps."""
+    return check(Group(serving, resolve(serving)))
+
+
+def template_config_maps(serving: ModelServing) -> frozenset[str]:
+    """Return the ConfigMaps of the ModelServing's namespace that hold templates of the user's own."""
+    return frozenset(name for role in resolve(serving) if (name := _config_map(role)))
+
+
+def templates_of(role: TypedRole, config_maps: ConfigMaps) -> Templates:
+    """Return the templates of a role: the packaged ones, and over them those of its ConfigMap."""
+    name = _config_map(role)
+    return Templates(config_maps.get(name)) if name else packaged_templates()
+
+
+def _config_map(role: TypedRole) -> str:
+    templates = role.plan.engine.templates
+    return templates.config_map if templates else ""
+
+
+def _check_templates(typed: tuple[TypedRole, ...], config_maps: ConfigMaps) -> Iterator[Problem]:
+    """Yield what is wrong with the ConfigMaps themselves, each once."""
+    known = packaged_names()
+    for path, name in dict.fromkeys((role.path("templates.configMap"), _config_map(role)) for role in typed):
+        if name and name not in config_maps:
+            yield Problem(path, f"there is no ConfigMap {name}; create it, or remove templates")
+        for key in sorted(set(config_maps.get(name, {})) - known):
+            message = f"{key} of ConfigMap {name} replaces no template; there are {', '.join(sorted(known))}"
+            yield Problem(path, message, Severity.WARNING)
 
 
 def _render(role: TypedRole, templates: Templates) -> LaunchFiles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from baton.api.meta import JsonObject
@@ -51,7 +52,13 @@ def files_of(plan: RolePlan, launch: Launch, templates: Templates) -> dict[str, 
         TemplateFault: a template is wrong.
 
     """
-    return {name: templates.render(f"{name}.j2", plan=plan, launch=launch) for name in ("launch.sh", "ready.sh")}
+    return {name: templates.render(f"{name}.j2", plan=plan, launch=launch) for name in _files(plan)}
+
+
+def _files(plan: RolePlan) -> Iterator[str]:
+    yield from ("launch.sh", "ready.sh")
+    if plan.kv is not None and plan.kv.store is not None and plan.kv.store.has_file:
+        yield "store.json"
 
 
 def _kv_transfer_config(plan: RolePlan, templates: Templates) -> JsonObject | None:
@@ -61,5 +68,10 @@ def _kv_transfer_config(plan: RolePlan, templates: Templates) -> JsonObject | No
     config = json.loads(text)
     if not isinstance(config, dict):
         raise TypeError("kv-transfer-config.json.j2 must render a JSON object")
+    # With a store the connector that hands over is the first child.
+    handing_over = config["kv_connector_extra_config"]["connectors"][0] if plan.kv.store else config
     extra = plan.engine.kv_transfer_extra_config
-    return merge_objects(config, {"kv_connector_extra_config": extra}) if extra else config
+    if extra:
+        below = handing_over.get("kv_connector_extra_config", {})
+        handing_over["kv_connector_extra_config"] = merge_objects(below, extra)
+    return config

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import AcceleratorType, Engine, EngineKind, KVConnector
+from baton.api.engine import AcceleratorType, Engine, EngineKind, KVConnector, LoadFailurePolicy, StoreBackend
+from baton.api.meta import JsonObject
 from baton.rendering.accelerators import ACCELERATORS, AcceleratorFacts
+
+LAUNCH_DIRECTORY: Final = "/baton"
+"""Where pods find the files of their launch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +21,32 @@ class Sizes:
     data: int = 1
     tensor: int = 1
     pipeline: int = 1
+    prefill_context: int = 1
 
     @property
     def devices_per_rank(self) -> int:
         """Devices of one DP rank."""
-        return self.tensor * self.pipeline
+        return self.tensor * self.pipeline * self.prefill_context
 
     @property
     def devices(self) -> int:
         """Devices of the whole replica."""
         return self.data * self.devices_per_rank
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlan:
+    """A KV pool beside the hand-over; without `master` the user brings the file that describes a Mooncake pool."""
+
+    backend: StoreBackend
+    master: str
+    segment_size: str
+    extra_config: JsonObject
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the launch brings the file that describes the pool."""
+        return self.backend is StoreBackend.MOONCAKE and bool(self.master)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +61,8 @@ class KVTransferPlan:
     timeout_seconds: int
     prefill: Sizes
     decode: Sizes
+    failure_policy: LoadFailurePolicy | None = None
+    store: StorePlan | None = None
 
     @property
     def is_mooncake(self) -> bool:
@@ -51,8 +74,9 @@ class KVTransferPlan:
 class RolePlan:
     """One typed role.
 
-    `engine` is the merged engine, for what is passed through as it is. Each pod runs `ranks_per_node` DP ranks on
-    ports from `api_port` on; a replica has `nodes` pods. `rpc_port` is None with one DP rank, `kv` is None without KV
+    `engine` is the merged engine, for what is passed through as it is. A replica has `nodes` pods with
+    `ranks_per_node` DP ranks each: one process a rank, or with `is_internal` one process for all; the processes take
+    ports from `api_port` on. `rpc_port` is None when no rank looks for others by it, `kv` is None without KV
     transfer. Times are seconds: after the preStop pause the engine may drain, then stragglers are killed; when a rank
     has crashed, the others get `crash_seconds`.
     """
@@ -70,8 +94,10 @@ class RolePlan:
     devices_per_node: int
     resource_name: str
     sizes: Sizes
+    decode_context: int
     nodes: int
     ranks_per_node: int
+    is_internal: bool
     api_port: int
     rpc_port: int | None
     kv: KVTransferPlan | None
@@ -96,10 +122,20 @@ class RolePlan:
         return self.ranks_per_node * self.sizes.devices_per_rank
 
     @property
-    def rank_devices(self) -> tuple[tuple[int, ...], ...]:
-        """The devices of each rank of a pod, counted from 0 inside the pod."""
-        size = self.sizes.devices_per_rank
-        return tuple(tuple(range(rank * size, (rank + 1) * size)) for rank in range(self.ranks_per_node))
+    def ranks_per_process(self) -> int:
+        """DP ranks that one engine process holds."""
+        return self.ranks_per_node if self.is_internal else 1
+
+    @property
+    def processes(self) -> int:
+        """Engine processes of each pod, one API port each."""
+        return self.ranks_per_node // self.ranks_per_process
+
+    @property
+    def process_devices(self) -> tuple[tuple[int, ...], ...]:
+        """The devices of each process of a pod, counted from 0 inside the pod."""
+        size = self.sizes.devices_per_rank * self.ranks_per_process
+        return tuple(tuple(range(index * size, (index + 1) * size)) for index in range(self.processes))
 
     @property
     def ports(self) -> dict[str, tuple[int, int]]:
@@ -107,7 +143,7 @@ class RolePlan:
 
         A KV port range covers the whole replica, because a rank's port counts from the replica's first rank.
         """
-        ranges = {"api": (self.api_port, self.ranks_per_node)}
+        ranges = {"api": (self.api_port, self.processes)}
         if self.rpc_port is not None:
             ranges["rpc"] = (self.rpc_port, 1)
         if self.kv is not None:

@@ -6,13 +6,13 @@ from typing import Final
 
 from baton.api import labels
 from baton.api.endpoints import PodEndpoints
+from baton.api.engine import KVConnector
 from baton.api.meta import JsonObject
 from baton.api.serving import PodTemplate, Role, TemplateMeta
 from baton.common.hashing import short_hash
 from baton.rendering.overlay import CONTAINER, overlay
-from baton.rendering.plan import RolePlan, Sizes
+from baton.rendering.plan import LAUNCH_DIRECTORY, RolePlan, Sizes
 
-_LAUNCH_DIRECTORY: Final = "/baton"
 _PROBE_PERIOD: Final = 10
 _PROBE_TIMEOUT: Final = 10
 _READY_PERIOD: Final = 5
@@ -39,17 +39,23 @@ def transfer_hash(plan: RolePlan) -> str:
     """Return the hash of what both sides of a KV transfer agree on; empty without KV transfer."""
     if plan.kv is None:
         return ""
-    sides = [_numbers(plan.kv.prefill), _numbers(plan.kv.decode)]
-    return short_hash({"connector": plan.kv.connector, "model": plan.served_name, "sides": sides})
+    agreed = {
+        "connector": plan.kv.connector,
+        "model": plan.served_name,
+        "sides": [_numbers(plan.kv.prefill), _numbers(plan.kv.decode)],
+        # The other connectors copy blocks as they are.
+        "block": None if plan.kv.connector is KVConnector.MOONCAKE_V1 else plan.engine.block_size,
+    }
+    return short_hash(agreed)
 
 
 def _numbers(sizes: Sizes) -> list[int]:
-    return [sizes.data, sizes.tensor, sizes.pipeline]
+    return [sizes.data, sizes.tensor, sizes.pipeline, sizes.prefill_context]
 
 
 def _metadata(plan: RolePlan) -> TemplateMeta:
     endpoints = PodEndpoints(
-        port=plan.api_port, ranks=plan.ranks_per_node, phase=plan.phase, kv_transfer=transfer_hash(plan)
+        port=plan.api_port, ranks=plan.processes, phase=plan.phase, kv_transfer=transfer_hash(plan)
     )
     return TemplateMeta(
         labels={labels.PHASE: plan.phase.value},
@@ -69,12 +75,12 @@ def _spec(plan: RolePlan, config_map: str) -> JsonObject:
 
 def _container(plan: RolePlan, volume_mounts: list[JsonObject]) -> JsonObject:
     policy = {"imagePullPolicy": plan.engine.image_pull_policy} if plan.engine.image_pull_policy else {}
-    probe = {"exec": {"command": ["bash", f"{_LAUNCH_DIRECTORY}/ready.sh"]}, "timeoutSeconds": _PROBE_TIMEOUT}
+    probe = {"exec": {"command": ["bash", f"{LAUNCH_DIRECTORY}/ready.sh"]}, "timeoutSeconds": _PROBE_TIMEOUT}
     return {
         "name": CONTAINER,
         "image": plan.image,
         **policy,
-        "command": ["bash", f"{_LAUNCH_DIRECTORY}/launch.sh"],
+        "command": ["bash", f"{LAUNCH_DIRECTORY}/launch.sh"],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "ports": _ports(plan),
         # No liveness probe: the launch script ends when a rank does, and a busy engine must not be killed.
@@ -97,7 +103,7 @@ def _ports(plan: RolePlan) -> list[JsonObject]:
 
 
 def _resources(plan: RolePlan) -> JsonObject:
-    devices = {plan.resource_name: str(plan.devices_per_pod)}
+    devices = {plan.resource_name: str(plan.devices_per_pod)} if plan.resource_name else {}
     wanted = plan.engine.resources
     cpu = {"cpu": wanted.cpu} if wanted and wanted.cpu else {}
     memory = {"memory": wanted.memory} if wanted and wanted.memory else {}
@@ -108,7 +114,7 @@ def _mounts(plan: RolePlan, config_map: str) -> list[tuple[JsonObject, JsonObjec
     """Return each mount with its volume."""
     shared_memory = {"medium": "Memory", "sizeLimit": plan.shared_memory}
     mounts: list[tuple[JsonObject, JsonObject]] = [
-        (_mount("launch", _LAUNCH_DIRECTORY, read_only=True), {"name": "launch", "configMap": {"name": config_map}}),
+        (_mount("launch", LAUNCH_DIRECTORY, read_only=True), {"name": "launch", "configMap": {"name": config_map}}),
         (_mount("shared-memory", "/dev/shm"), {"name": "shared-memory", "emptyDir": shared_memory}),  # noqa: S108 - where engines look for it
     ]
     mounts += [

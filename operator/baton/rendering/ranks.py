@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from baton.api.meta import JsonObject
 from baton.api.serving import ModelServing
 from baton.rendering.arguments import json_text
-from baton.rendering.expansion import expand
+from baton.rendering.expansion import ConfigMaps, expand, templates_of
 from baton.rendering.launch import Launch, launch_of
 from baton.rendering.plan import RolePlan
 from baton.rendering.references import substitute
 from baton.rendering.resolve import resolve
-from baton.rendering.templates import Templates
 
 
 @dataclass(frozen=True, slots=True)
 class RankLaunch:
     """One process. What only the pod knows, such as its address, stands as `$(POD_IP)` in `env` and `argv`.
 
-    `devices` are counted from 0 inside the pod.
+    `rank` is the DP rank, with internal data parallelism the first of those the process holds. `devices` are counted
+    from 0 inside the pod.
     """
 
     serving_group: str
@@ -51,12 +51,17 @@ class RankLaunch:
         }
 
 
-def launches(serving: ModelServing) -> tuple[RankLaunch, ...]:
-    """Return every rank of the typed roles by ServingGroup, role, replica and rank; nothing when there are errors."""
-    if expand(serving).has_errors:
+def launches(serving: ModelServing, *, config_maps: ConfigMaps | None = None) -> tuple[RankLaunch, ...]:
+    """Return every process of the typed roles by ServingGroup, role, replica and rank; nothing when there are errors.
+
+    `config_maps` is that of `expand`.
+    """
+    if expand(serving, config_maps=config_maps).has_errors:
         return ()
-    templates = Templates()
-    launched = [(role.plan, role.role.replicas, launch_of(role.plan, templates)) for role in resolve(serving)]
+    launched = [
+        (role.plan, role.role.replicas, launch_of(role.plan, templates_of(role, config_maps or {})))
+        for role in resolve(serving)
+    ]
     return tuple(
         rank
         for group in range(serving.spec.replicas)
@@ -69,9 +74,10 @@ def launches(serving: ModelServing) -> tuple[RankLaunch, ...]:
 def _ranks(plan: RolePlan, launch: Launch, *, group: int, replica: int, namespace: str) -> Iterator[RankLaunch]:
     serving_group, role_id = f"{plan.serving}-{group}", f"{plan.role}-{replica}"
     entry_address = f"{serving_group}-{role_id}-0.{namespace}"
-    for rank in range(plan.sizes.data):
-        worker_index, local = divmod(rank, plan.ranks_per_node)
-        devices = plan.rank_devices[local]
+    for number in range(plan.nodes * plan.processes):
+        worker_index, local = divmod(number, plan.processes)
+        rank = number * plan.ranks_per_process
+        devices = plan.process_devices[local]
         values = {
             "GROUP_NAME": serving_group,
             "ROLE_ID": role_id,

@@ -9,11 +9,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import Accelerator, AcceleratorType, Engine, EngineKind, KVConnector, KVTransfer, Model, Parallel
+from baton.api.engine import (
+    Accelerator,
+    AcceleratorType,
+    DataParallelMode,
+    Engine,
+    EngineKind,
+    KVConnector,
+    KVStore,
+    KVTransfer,
+    Model,
+    Parallel,
+    StoreBackend,
+)
 from baton.api.serving import ModelServing, Role
 from baton.rendering.accelerators import ACCELERATORS
-from baton.rendering.merge import engine_path, merge_engines
-from baton.rendering.plan import KVTransferPlan, RolePlan, Sizes
+from baton.rendering.merge import engine_path, merge_engines, merge_objects
+from baton.rendering.plan import KVTransferPlan, RolePlan, Sizes, StorePlan
 
 API_PORT: Final = 7100
 RPC_PORT: Final = 12321
@@ -29,6 +41,8 @@ PRE_STOP: Final = 5
 CRASH: Final = 30
 """Time for the other ranks to end when one has died; they hang in collectives and cannot drain. In seconds."""
 SHARED_MEMORY: Final = "512Gi"
+SEGMENT_SIZE: Final = "1GB"
+"""The smallest share of a Mooncake pool: segments are aligned to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,12 @@ def _phase(engine: Engine, role: str) -> Phase:
 
 def _sizes(engine: Engine) -> Sizes:
     parallel = engine.parallel or Parallel()
-    return Sizes(data=parallel.data or 1, tensor=parallel.tensor or 1, pipeline=parallel.pipeline or 1)
+    return Sizes(
+        data=parallel.data or 1,
+        tensor=parallel.tensor or 1,
+        pipeline=parallel.pipeline or 1,
+        prefill_context=parallel.prefill_context or 1,
+    )
 
 
 def _spread(data: int, *, local: int | None, fit: int) -> tuple[int, int]:
@@ -91,7 +110,10 @@ def _plan(serving: str, role: str, engine: Engine, group: dict[Phase, Sizes]) ->
     devices_per_node = accelerator.devices_per_node or facts.devices_per_node
     phase, sizes = _phase(engine, role), _sizes(engine)
     fit = max(1, devices_per_node // sizes.devices_per_rank)
-    nodes, local = _spread(sizes.data, local=engine.parallel.data_local if engine.parallel else None, fit=fit)
+    parallel = engine.parallel or Parallel()
+    nodes, local = _spread(sizes.data, local=parallel.data_local, fit=fit)
+    is_internal = parallel.data_mode is DataParallelMode.INTERNAL
+    has_rpc = sizes.data > 1 and not is_internal
     model = engine.model or Model()
     grace = engine.termination_grace_period_seconds or TERMINATION
     pre_stop = min(PRE_STOP, grace // 5)
@@ -112,10 +134,12 @@ def _plan(serving: str, role: str, engine: Engine, group: dict[Phase, Sizes]) ->
         devices_per_node=devices_per_node,
         resource_name=accelerator.resource_name or facts.resource_name,
         sizes=sizes,
+        decode_context=parallel.decode_context or 1,
         nodes=nodes,
         ranks_per_node=local,
+        is_internal=is_internal,
         api_port=(engine.ports and engine.ports.api) or API_PORT,
-        rpc_port=((engine.ports and engine.ports.data_parallel_rpc) or RPC_PORT) if sizes.data > 1 else None,
+        rpc_port=((engine.ports and engine.ports.data_parallel_rpc) or RPC_PORT) if has_rpc else None,
         kv=_kv(engine, kind, phase, sizes, group),
         host_network=bool(engine.network and engine.network.host_network),
         interface=(engine.network and engine.network.interface) or "",
@@ -142,6 +166,22 @@ def _kv(
         timeout_seconds=transfer.timeout_seconds or KV_TIMEOUT,
         prefill=group.get(Phase.PREFILL, sizes),
         decode=group.get(Phase.DECODE, sizes),
+        failure_policy=transfer.load_failure_policy,
+        store=_store(transfer.store),
+    )
+
+
+def _store(store: KVStore | None) -> StorePlan | None:
+    if store is None:
+        return None
+    backend = store.backend or StoreBackend.MOONCAKE
+    # A suffix of a socket's path, not a TCP port; every pod has the directory for itself.
+    computed = {"backend": backend.value, "lookup_rpc_port": "0"}
+    return StorePlan(
+        backend=backend,
+        master=store.master or "",
+        segment_size=store.segment_size or SEGMENT_SIZE,
+        extra_config=merge_objects(computed, store.extra_config or {}),
     )
 
 

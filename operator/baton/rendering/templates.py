@@ -52,6 +52,18 @@ def _directory() -> Traversable:
 
 
 @cache
+def packaged_templates() -> Templates:
+    """Return the packaged templates alone, which are parsed once a process."""
+    return Templates()
+
+
+@cache
+def packaged_names() -> frozenset[str]:
+    """Return the names of the packaged templates."""
+    return frozenset(entry.name for entry in _directory().iterdir() if entry.name.endswith(".j2"))
+
+
+@cache
 def _packaged(name: str) -> str | None:
     path = _directory() / name
     return path.read_text(encoding="utf-8") if path.is_file() else None

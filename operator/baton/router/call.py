@@ -36,9 +36,10 @@ class UpstreamError(Exception):
 
 
 class Answer:
-    """A sink that keeps a whole answer: `head` and, once it has ended, `body`."""
+    """A sink that keeps the whole answer of an endpoint: `head` and, once it has ended, `body`."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, endpoint: Endpoint, *, limit: int) -> None:
+        self.endpoint = endpoint
         self.head = AnswerHead(0, [])
         self.body = b""
         self._limit = limit
@@ -94,7 +95,7 @@ class Call:
 
     async def fetch(self, endpoint: Endpoint, body: bytes) -> Answer:
         """Return an engine's whole answer, its status below 500. Raises UpstreamError."""
-        answer = Answer(self.settings.max_answer_bytes)
+        answer = Answer(endpoint, limit=self.settings.max_answer_bytes)
         await self._exchange(endpoint, body, answer, deadline=self.deadline)
         return answer
 

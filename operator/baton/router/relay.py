@@ -134,7 +134,7 @@ class Relay:
 
     def _cut_after_events(self, data: bytes) -> bytes:
         """Return the whole events in the data and keep the rest, so that an error event can follow at any time."""
-        end = max(data.rfind(mark) + len(mark) for mark in _EVENT_ENDS if mark in data) if _has_end(data) else 0
+        end = max((data.rfind(mark) + len(mark) for mark in _EVENT_ENDS if mark in data), default=0)
         self._unfinished = data[end:]
         if len(self._unfinished) > _MAX_EVENT_BYTES:
             self._unfinished = b""
@@ -157,10 +157,6 @@ class Relay:
 
     def _response_headers(self) -> list[Header]:
         return end_to_end(self._head.headers, hidden=_HIDDEN) + self._headers
-
-
-def _has_end(data: bytes) -> bool:
-    return any(mark in data for mark in _EVENT_ENDS)
 
 
 def _number(found: re.Match[bytes] | None) -> int | None:

@@ -163,15 +163,13 @@ class Story:
         return choice
 
     def _connector(self, match: Match, choice: Choice, body: ClientBody) -> Connector | ApiError:
-        if choice.prefill is None:
-            return AGGREGATED
-        if not self._is_generation:
+        if choice.prefill is not None and not self._is_generation:
             path = self._request.path[:SHOWN]
             message = (
                 f"{path} needs engines that prefill and decode; those of '{body.model[:SHOWN]}' do one or the other."
             )
             return ApiError(501, "unsupported_by_backend", message)
-        connector = CONNECTORS[match.backend.connector]
+        connector = AGGREGATED if choice.prefill is None else CONNECTORS[match.backend.connector]
         return connector.refusal(body) or connector
 
     def _unavailable(self, match: Match) -> ApiError:

@@ -15,12 +15,21 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+from baton.sim.counters import EngineCounters
 from baton.sim.generation import FinishReason, Generation
-from baton.sim.kv import KVCache, KVError, KVErrorReason
-from baton.sim.metrics import EngineCounters, EngineMetrics
+from baton.sim.kv import KVCache, KVError
 from baton.sim.requests import Endpoint, RequestError
 from baton.sim.tokens import LONGEST_ANSWER, History
-from baton.sim.transfer import Kind, describe_held, read_transfer
+from baton.sim.transfer import (
+    Demand,
+    Kind,
+    TransferSide,
+    check_demand,
+    check_kind,
+    check_source,
+    describe_held,
+    read_transfer,
+)
 from baton.telemetry.logs import event
 
 if TYPE_CHECKING:
@@ -30,7 +39,7 @@ if TYPE_CHECKING:
     from baton.sim.settings import SimSettings
     from baton.sim.transfer import KVSource
 
-    Pull = Callable[[KVSource, str], Awaitable[None]]
+    Pull = Callable[[Demand], Awaitable[None]]
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -46,19 +55,26 @@ class EngineIdentity:
 class Engine:
     """An engine: its KV, its counters and the requests it works on."""
 
-    def __init__(self, identity: EngineIdentity, settings: SimSettings, *, pull: Pull) -> None:
-        """Make an idle engine. pull(source, fingerprint) fetches KV from another engine or raises KVError."""
+    def __init__(
+        self, identity: EngineIdentity, settings: SimSettings, *, pull: Pull, side: TransferSide | None = None
+    ) -> None:
+        """Make an idle engine that prefills and decodes, unless `side` says otherwise.
+
+        pull(demand) fetches KV from another engine or raises KVError.
+        """
         self.identity = identity
         self.counters = EngineCounters()
         self.kv = KVCache(capacity=settings.kv_blocks, timeout=settings.kv_timeout)
         self._settings = settings
         self._pull = pull
         self._named = 0
-        self.engine_id = self._make_name()
+        self.side = side or TransferSide(engine_id=self._make_name(), host=identity.address, port=identity.port)
         self._step_interval = 1 / settings.tokens_per_second if settings.tokens_per_second else 0.0
         self._step_at = 0.0
         self._next_step: asyncio.Event | None = None
         self._generations: set[Generation] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._prefill_turn = asyncio.Lock()
         self._pulls: set[asyncio.Task[KVError | None]] = set()
@@ -74,9 +90,10 @@ class Engine:
         """Requests that wait for blocks, for their turn to prefill or for remote KV."""
         return len(self._generations) - self.running
 
-    def measure(self) -> EngineMetrics:
-        """Return what /metrics shows."""
-        return EngineMetrics(self._settings.models[0], self.running, self.waiting, self.counters, self.kv)
+    @property
+    def model(self) -> str:
+        """The name of the model in metrics."""
+        return self._settings.models[0]
 
     def describe(self) -> dict[str, Any]:
         """Return what /sim/state shows of this engine."""
@@ -111,6 +128,7 @@ class Engine:
         """
         generation = self._open(request, answer_id)
         self._generations.add(generation)
+        self._idle.clear()
         try:
             yield generation
         except KVError:
@@ -126,8 +144,7 @@ class Engine:
             KVError: the prefill named by a decode does not hand it over.
         """
         await self._wait_for_blocks(generation)
-        if generation.source is not None:
-            await self._pull_prompt(generation, generation.source)
+        if generation.source is not None and await self._pull_prompt(generation, generation.source):
             self._begin(generation)
         else:
             await self._compute_prompt(generation)
@@ -143,16 +160,20 @@ class Engine:
             self._hold(generation)
         return token
 
-    def hand_over(self, source: KVSource, fingerprint: str) -> None:
+    def hand_over(self, demand: Demand) -> None:
         """Answer a decode's pull: free the KV it names.
 
         Raises:
-            KVError: there is no such KV here, or it is another prompt's.
+            KVError: there is no such KV here, it is another prompt's, or the decode was started with other sizes.
         """
-        if source.engine_id != self.engine_id:
-            raise KVError(KVErrorReason.UNKNOWN, f"{source.engine_id} is not the engine at this address")
-        self.kv.pull(source.request_id, fingerprint=fingerprint, block_ids=source.block_ids, now=_now())
+        check_demand(self.side, demand)
+        source = demand.source
+        self.kv.pull(source.request_id, fingerprint=demand.fingerprint, block_ids=source.block_ids, now=_now())
         self._admit_waiting()
+
+    async def wait_until_idle(self) -> None:
+        """Return when no request is left; KV that is held does not count, as in the real engine."""
+        await self._idle.wait()
 
     async def close(self) -> None:
         """Stop timers and pulls."""
@@ -168,6 +189,7 @@ class Engine:
         blocks = self._count_blocks(request, limit)
         try:
             kind, source = read_transfer(request.kv_transfer_params)
+            check_kind(self.side, kind)
         except KVError as error:
             self.counters.kv_errors[error.reason] += 1
             raise
@@ -212,6 +234,8 @@ class Engine:
 
     def _close(self, generation: Generation) -> None:
         self._generations.remove(generation)
+        if not self._generations:
+            self._idle.set()
         reason = generation.finish_reason or FinishReason.ABORT
         self.counters.finished[reason] += 1
         if generation.has_blocks:
@@ -245,18 +269,22 @@ class Engine:
                 ticket.set_result(None)
             self._queue.popleft()
 
-    async def _pull_prompt(self, generation: Generation, source: KVSource) -> None:
+    async def _pull_prompt(self, generation: Generation, source: KVSource) -> bool:
+        """Return whether the KV is here; False leaves the prompt to be computed."""
         # Once begun the pull completes, even if the client leaves: so does the real one.
         name = f"pull {source.request_id}"
         task = asyncio.get_running_loop().create_task(self._try_pull(source, generation.fingerprint), name=name)
         self._pulls.add(task)
         task.add_done_callback(self._pulls.discard)
-        if (error := await asyncio.shield(task)) is not None:
+        error = await asyncio.shield(task)
+        if error is not None and not self.side.recomputes:
             raise error
+        return error is None
 
     async def _try_pull(self, source: KVSource, fingerprint: str) -> KVError | None:
         try:
-            await self._pull(source, fingerprint)
+            check_source(self.side, source)
+            await self._pull(Demand(source, fingerprint, self.side.terms))
         except KVError as error:
             self.counters.kv_errors[error.reason] += 1
             self._warn(f"KV transfer failed ({error.reason})", source.request_id)
@@ -306,13 +334,7 @@ class Engine:
         prompt_blocks = self._to_blocks(len(generation.request.prompt))
         held = self.kv.hold(generation.request_id, fingerprint=generation.fingerprint, blocks=prompt_blocks, now=_now())
         generation.blocks -= prompt_blocks
-        generation.kv_transfer_params = describe_held(
-            held,
-            host=self.identity.address,
-            port=self.identity.port,
-            engine_id=self.engine_id,
-            last_token=generation.tokens[-1],
-        )
+        generation.kv_transfer_params = describe_held(held, self.side, last_token=generation.tokens[-1])
         self._schedule_expiry()
 
     def _schedule_expiry(self) -> None:

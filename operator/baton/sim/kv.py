@@ -20,6 +20,7 @@ class KVErrorReason(StrEnum):
     """Why a hand-over failed."""
 
     INVALID = "invalid"
+    ROLE = "role"
     UNREACHABLE = "unreachable"
     UNKNOWN = "unknown"
     REUSED = "reused"

@@ -1,17 +1,11 @@
-"""The counters of one engine and their Prometheus text, under vLLM's metric names (and "sim:" for what vLLM lacks).
-
-Plain numbers instead of prometheus_client's metric objects: a process has thousands of engines. Decides nothing.
-"""
+"""The Prometheus text of one engine, under vLLM's metric names (and "sim:" for what vLLM lacks). Counts nothing."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
@@ -25,64 +19,16 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from baton.sim.counters import EngineCounters
+    from baton.sim.engine import Engine
     from baton.sim.kv import KVCache
 
-# The buckets of vLLM's own histograms, in seconds.
-_FIRST_TOKEN_BUCKETS: Final = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
-    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
-)
-_TOKEN_BUCKETS: Final = (
-    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75),
-    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
-)
-_REQUEST_BUCKETS: Final = (
-    *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0),
-    *(50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
-)
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
-class Histogram:
-    """Counts of values by bucket, as Prometheus wants them."""
-
-    __slots__ = ("_bounds", "_counts", "_total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._total = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._total += seconds
-
-    @property
-    def total(self) -> float:
-        """The sum of all values, in seconds."""
-        return self._total
-
-    def cumulate(self) -> list[tuple[str, float]]:
-        """Return pairs of upper bound and count of values up to it."""
-        names = [*map(str, self._bounds), "+Inf"]
-        return list(zip(names, accumulate(self._counts), strict=True))
-
-
-@dataclass(slots=True)
-class EngineCounters:
-    """What one engine has done since it was first asked."""
-
-    prompt_tokens: int = 0
-    generation_tokens: int = 0
-    requests: Counter[str] = field(default_factory=Counter)
-    finished: Counter[str] = field(default_factory=Counter)
-    kv_errors: Counter[str] = field(default_factory=Counter)
-    first_token: Histogram = field(default_factory=lambda: Histogram(_FIRST_TOKEN_BUCKETS))
-    inter_token: Histogram = field(default_factory=lambda: Histogram(_TOKEN_BUCKETS))
-    queue: Histogram = field(default_factory=lambda: Histogram(_REQUEST_BUCKETS))
-    prefill: Histogram = field(default_factory=lambda: Histogram(_REQUEST_BUCKETS))
-    decode: Histogram = field(default_factory=lambda: Histogram(_REQUEST_BUCKETS))
-    request: Histogram = field(default_factory=lambda: Histogram(_REQUEST_BUCKETS))
+def format_metrics(engine: Engine) -> bytes:
+    """Return the Prometheus text of an engine."""
+    return generate_latest(EngineMetrics(engine.model, engine.running, engine.waiting, engine.counters, engine.kv))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +48,6 @@ class EngineMetrics(Collector):
         yield from self._counters()
         yield from self._labelled_counters()
         yield from self._histograms()
-
-    def format(self) -> bytes:
-        """Return the Prometheus text."""
-        return generate_latest(self)
 
     # One engine a process is what a DP rank is, and the engine of such a process is number 0.
     @property

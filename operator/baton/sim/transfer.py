@@ -6,7 +6,7 @@ Keeps no state: what is held is the business of baton.sim.kv.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +31,7 @@ _CURE: Final = "pass the prefill's kv_transfer_params on unchanged"
 
 _PULL_STATUS: Final = {
     KVErrorReason.INVALID: 400,
+    KVErrorReason.ROLE: 403,
     KVErrorReason.UNKNOWN: 404,
     KVErrorReason.REUSED: 409,
     KVErrorReason.EXPIRED: 410,
@@ -46,15 +47,48 @@ class Kind(StrEnum):
     AGGREGATED = "aggregated"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSide:
+    """How an engine takes part in hand-overs.
+
+    Attributes:
+        engine_id: the name by which a decode tells engines apart.
+        host, port: where decodes pull this engine's KV.
+        tensor_size: tensor parallel size of this engine.
+        is_producer, is_consumer: whether it holds KV for others, and whether it pulls.
+        recomputes: whether it computes a prompt itself when its KV does not arrive, instead of failing the request.
+        terms: what both sides must have been started with alike, by name.
+    """
+
+    engine_id: str
+    host: str
+    port: int
+    tensor_size: int = 1
+    is_producer: bool = True
+    is_consumer: bool = True
+    recomputes: bool = False
+    terms: Mapping[str, object] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class KVSource:
-    """Where the KV of a prompt waits, as the prefill's answer names it."""
+    """Where the KV of a prompt waits, as the prefill's answer names it; tensor_size is None if it does not say."""
 
     host: str
     port: int
     engine_id: str
     request_id: str
     block_ids: tuple[int, ...]
+    tensor_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a decode asks a prefill for (the source without host and port), with the terms it was started with."""
+
+    source: KVSource
+    fingerprint: str
+    terms: Mapping[str, object]
 
 
 def read_transfer(parameters: object) -> tuple[Kind, KVSource | None]:
@@ -75,38 +109,87 @@ def read_transfer(parameters: object) -> tuple[Kind, KVSource | None]:
     return (Kind.DECODE, _read_source(parameters)) if is_decode else (Kind.AGGREGATED, None)
 
 
-def describe_held(held: HeldKV, *, host: str, port: int, engine_id: str, last_token: int) -> dict[str, Any]:
+def check_kind(side: TransferSide, kind: Kind) -> None:
+    """Refuse a request that this side of a hand-over never gets.
+
+    Raises:
+        KVError: a prefill or decode of an engine that is not configured for it.
+    """
+    if (kind is Kind.PREFILL and not side.is_producer) or (kind is Kind.DECODE and not side.is_consumer):
+        role = "kv_producer" if kind is Kind.PREFILL else "kv_consumer"
+        raise KVError(
+            KVErrorReason.ROLE, f"the {kind} of a request came to an engine that is no {role}; send it to one that is"
+        )
+
+
+def check_source(side: TransferSide, source: KVSource) -> None:
+    """Compare what a prefill says of itself with what its decode was told of prefills.
+
+    Raises:
+        KVError: they are one engine, or the prefill has other sizes.
+    """
+    if source.engine_id == side.engine_id:
+        raise KVError(KVErrorReason.MISMATCH, f"Conflict engine id {side.engine_id}: prefill and decode are one engine")
+    expected = side.terms.get("prefill.tp_size")
+    if expected is not None and source.tensor_size != expected:
+        raise KVError(
+            KVErrorReason.MISMATCH,
+            f"the prefill's remote_ptp_size is {source.tensor_size}, but this decode was told prefill.tp_size "
+            f"{expected}; start both with the same kv_connector_extra_config",
+        )
+
+
+def check_demand(side: TransferSide, demand: Demand) -> None:
+    """Compare what a decode was told with what its prefill was.
+
+    Raises:
+        KVError: the demand is for another engine, or the two were started with different terms.
+    """
+    if demand.source.engine_id != side.engine_id:
+        raise KVError(KVErrorReason.UNKNOWN, f"{demand.source.engine_id} is not the engine at this address")
+    differences = [
+        f"{name} is {side.terms.get(name)!r} at the prefill and {demand.terms.get(name)!r} at the decode"
+        for name in sorted({*side.terms, *demand.terms})
+        if side.terms.get(name) != demand.terms.get(name)
+    ]
+    if differences:
+        raise KVError(KVErrorReason.MISMATCH, f"{', '.join(differences)}; start both with the same values")
+
+
+def describe_held(held: HeldKV, side: TransferSide, *, last_token: int) -> dict[str, Any]:
     """Return the kv_transfer_params that a prefill answers with: what its decode must be sent, unchanged."""
     return {
         "do_remote_prefill": True,
         "do_remote_decode": False,
         "remote_block_ids": [list(held.block_ids)],
-        "remote_engine_id": engine_id,
+        "remote_engine_id": side.engine_id,
         "remote_request_id": held.request_id,
-        "remote_host": host,
-        "remote_port": port,
-        "remote_ptp_size": 1,
+        "remote_host": side.host,
+        "remote_port": side.port,
+        "remote_ptp_size": side.tensor_size,
         "remote_multi_nodes_meta_mapping": {},
         "num_prompt_blocks": len(held.block_ids),
         "last_token_id": last_token,
     }
 
 
-async def pull(session: aiohttp.ClientSession, source: KVSource, fingerprint: str) -> None:
+async def pull(session: aiohttp.ClientSession, demand: Demand) -> None:
     """Fetch the KV of a prompt from the prefill that holds it, which then frees it.
 
     Raises:
         KVError: the prefill does not answer, or refuses.
     """
+    source = demand.source
     url = URL.build(scheme="http", host=source.host, port=source.port, path=PULL_PATH)
-    demand = {
+    body = {
         "engine_id": source.engine_id,
         "request_id": source.request_id,
         "block_ids": source.block_ids,
-        "fingerprint": fingerprint,
+        "fingerprint": demand.fingerprint,
+        "terms": demand.terms,
     }
     try:
-        async with session.post(url, data=orjson.dumps(demand), timeout=_PULL_TIMEOUT) as response:
+        async with session.post(url, data=orjson.dumps(body), timeout=_PULL_TIMEOUT) as response:
             if response.status == 200:
                 return
             answer = await response.read()
@@ -129,16 +212,16 @@ def _read_refusal(answer: bytes, *, authority: str) -> KVError:
         return KVError(KVErrorReason.UNREACHABLE, f"{authority} is no simulated engine")
 
 
-def read_demand(raw: bytes) -> tuple[KVSource, str]:
-    """Read what a pull asks for: the source (its host and port left empty) and the prompt's fingerprint.
+def read_demand(raw: bytes) -> Demand:
+    """Read what a pull asks for.
 
     Raises:
         KVError: it is no pull of a simulated engine.
     """
     try:
-        demand = orjson.loads(raw)
-        source = KVSource("", 0, demand["engine_id"], demand["request_id"], tuple(demand["block_ids"]))
-        return source, demand["fingerprint"]
+        body = orjson.loads(raw)
+        source = KVSource("", 0, body["engine_id"], body["request_id"], tuple(body["block_ids"]))
+        return Demand(source, body["fingerprint"], dict(body["terms"]))
     except (ValueError, TypeError, KeyError) as error:
         raise _invalid(f"not a pull: {error}") from error
 
@@ -153,6 +236,7 @@ def _read_source(parameters: Mapping[str, Any]) -> KVSource:
         engine_id=_read_text(parameters, "remote_engine_id"),
         request_id=_read_text(parameters, "remote_request_id"),
         block_ids=_read_block_ids(parameters.get("remote_block_ids")),
+        tensor_size=parameters.get("remote_ptp_size"),
     )
 
 

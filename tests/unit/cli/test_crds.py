@@ -33,5 +33,16 @@ def test_with_a_directory_each_definition_gets_a_file_that_says_where_it_comes_f
     )
 
 
+def test_several_directories_get_the_same_files(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    CliRunner().invoke(crds, ["--output", str(first), "--output", str(second)])
+
+    assert {path.name: path.read_text() for path in first.iterdir()} == {
+        path.name: path.read_text() for path in second.iterdir()
+    }
+    assert list(second.iterdir())
+
+
 def test_the_definitions_have_no_anchors_which_not_every_reader_understands() -> None:
     assert "&id" not in CliRunner().invoke(crds).output

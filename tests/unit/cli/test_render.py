@@ -131,3 +131,40 @@ def test_input_that_is_no_modelserving_is_refused_in_words(text: str, message: s
 
 def test_a_file_that_is_not_there_is_said() -> None:
     assert _render("nowhere.yaml").stderr.startswith("Error: cannot read nowhere.yaml")
+
+
+def test_fields_may_be_changed_on_the_way() -> None:
+    changes = ("--set", "spec.template.roles[decode].replicas=2", "--set", "spec.template.engine.ports.api=8000")
+    ranks = json.loads(_render(str(EXAMPLE), "--format", "json", *changes).stdout)
+
+    assert len(ranks) == 4 + 2 * 16
+    assert min(rank["port"] for rank in ranks) == 8000
+
+
+def test_a_changed_field_is_checked_like_a_written_one() -> None:
+    unknown = _render(str(EXAMPLE), "--set", "spec.template.engine.maxNumSequences=2")
+    wrong = _render(str(EXAMPLE), "--set", "spec.template.roles[decode].engine.parallel.tensor=8")
+    nowhere = _render(str(EXAMPLE), "--set", "spec.template.roles[x].replicas=2")
+
+    assert [result.exit_code for result in (unknown, wrong, nowhere)] == [1, 1, 2]
+    assert "did you mean maxNumSeqs?" in unknown.stderr
+    assert "prefill tensor 4 is smaller than decode tensor 8" in wrong.stderr
+    assert "there is no item x; there are prefill, decode" in nowhere.stderr
+
+
+def test_templates_come_from_config_maps_of_the_file() -> None:
+    config_map = yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "mine"},
+            "data": {"ready.sh.j2": "true {{ plan.role }}\n"},
+        }
+    )
+    change = ("--set", "spec.template.engine.templates.configMap=mine")
+
+    with_it = _render("-", *change, text=f"{EXAMPLE.read_text()}\n---\n{config_map}")
+    without = _render("-", *change, text=EXAMPLE.read_text())
+
+    assert "\ntrue decode\n" in with_it.stdout
+    assert (without.exit_code, "there is no ConfigMap mine" in without.stderr) == (1, True)

@@ -53,6 +53,8 @@ def test_users_win_null_removes_and_theirs_come_last_by_name() -> None:
         ({"toolCallParser": "p"}, {"tool-call-parser": "p", "enable-auto-tool-choice": True}),
         ({"parallel": {"expert": True}}, {"enable-expert-parallel": True}),
         ({"parallel": {"pipeline": 2}}, {"pipeline-parallel-size": 2}),
+        ({"parallel": {"prefillContext": 2}}, {"prefill-context-parallel-size": 2}),
+        ({"parallel": {"tensor": 2, "decodeContext": 2}}, {"decode-context-parallel-size": 2}),
         ({"enforceEager": False, "trustRemoteCode": False, "parallel": {"expert": False}}, {}),
     ],
 )
@@ -60,8 +62,17 @@ def test_a_typed_field_sets_its_flags(field: dict[str, Any], flags: dict[str, An
     assert {name: value for name, value in _flags(**field).items() if name not in _flags()} == flags
 
 
-def test_one_rank_needs_no_data_parallel_flags() -> None:
-    assert not [name for name in _flags() if name.startswith("data-parallel")]
+def test_one_rank_looks_for_no_others() -> None:
+    assert [name for name in _flags() if name.startswith("data-parallel")] == ["data-parallel-size"]
+
+
+def test_ranks_inside_one_process_are_the_engines_own_business() -> None:
+    flags = _flags(parallel={"data": 4, "tensor": 4, "dataMode": "Internal"})
+
+    assert {name: value for name, value in flags.items() if "parallel" in name} == {
+        "data-parallel-size": 4,
+        "tensor-parallel-size": 4,
+    }
 
 
 def test_json_is_the_same_whatever_the_order_of_keys() -> None:

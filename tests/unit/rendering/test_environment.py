@@ -49,6 +49,35 @@ def test_both_names_of_the_abort_timeout_are_set() -> None:
     assert environment["VLLM_NIXL_ABORT_REQUEST_TIMEOUT"] == "60"
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "own"),
+    [("A2", {"HCCL_INTRA_ROCE_ENABLE"}), ("A3", {"ACL_OP_INIT_MODE", "ASCEND_ENABLE_USE_FABRIC_MEM"})],
+)
+def test_engines_that_share_a_pool_hash_alike_and_reach_it(accelerator: str, own: set[str]) -> None:
+    shared = {"accelerator": {"type": accelerator}}
+    plain, pooled = (
+        environment_of(resolve(pair(**shared, kvTransfer=transfer))[0].plan)
+        for transfer in ({}, {"store": {"master": "pool:50051"}})
+    )
+
+    assert pooled.keys() - plain.keys() == {"PYTHONHASHSEED", "MOONCAKE_CONFIG_PATH", *own}
+    assert (pooled["PYTHONHASHSEED"], pooled["MOONCAKE_CONFIG_PATH"]) == ("0", "/baton/store.json")
+
+
+def test_one_process_needs_no_share_of_the_devices() -> None:
+    assert "ASCEND_RT_VISIBLE_DEVICES" not in _environment(parallel={"tensor": 8})
+    assert "ASCEND_RT_VISIBLE_DEVICES" not in _environment(parallel={"data": 2, "dataMode": "Internal"})
+    assert _environment(parallel={"data": 2})["ASCEND_RT_VISIBLE_DEVICES"] == "$(devices)"
+
+
+def test_cpu_gets_no_devices_and_the_interface_of_its_transfers() -> None:
+    environment = environment_of(resolve(pair(kind="vLLM", accelerator={"type": "CPU"}))[0].plan)
+
+    assert (environment["UCX_TLS"], environment["UCX_NET_DEVICES"]) == ("tcp", "eth0")
+    assert "" not in environment
+    assert not [name for name in environment if name.endswith("VISIBLE_DEVICES")]
+
+
 def test_nvidia_gets_its_own_variables() -> None:
     environment = environment_of(resolve(pair(kind="vLLM"))[0].plan)
 

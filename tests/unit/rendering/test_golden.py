@@ -10,12 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from baton.cli.render import render
-from rendering_builders import ROOT
+from rendering_builders import EXAMPLES, ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-EXAMPLES = ("deepseek-v4-flash-pd-a3",)
 
 
 def _files(directory: Path) -> dict[str, str]:

@@ -76,6 +76,7 @@ def test_only_sides_with_equal_sizes_connector_and_model_pair() -> None:
         pair(decode={"parallel": {"data": 8}}),
         pair(kvTransfer={"connector": "MooncakeConnectorV1"}),
         pair(model={"servedName": "x"}),
+        pair(blockSize=64),
     ]
     hashes = [[transfer_hash(typed.plan) for typed in resolve(launched)] for launched in variants]
 
@@ -110,6 +111,19 @@ def test_a_pod_asks_for_the_devices_of_its_ranks() -> None:
         "requests": {"cpu": "8", "memory": "1Gi", "huawei.com/Ascend910": "8"},
         "limits": {"memory": "1Gi", "huawei.com/Ascend910": "8"},
     }
+
+
+def test_a_pod_on_cpus_asks_for_no_devices() -> None:
+    assert _container(pair(kind="vLLM", accelerator={"type": "CPU"}, resources={"cpu": 1}))["resources"] == {
+        "requests": {"cpu": "1"},
+        "limits": {},
+    }
+
+
+def test_a_pod_with_one_process_offers_one_endpoint() -> None:
+    metadata = _entry(serving(role(parallel={"data": 4, "dataMode": "Internal"}))).metadata
+
+    assert PodEndpoints.model_validate_json(metadata.annotations[labels.ENDPOINTS]).ranks == 1
 
 
 def test_a_pod_may_load_as_long_as_it_was_given_and_is_never_killed_for_being_busy() -> None:

@@ -36,7 +36,7 @@ def test_the_example_is_one_prefill_and_one_decode_node() -> None:
     prefill, decode = (typed.plan for typed in resolve(example()))
 
     assert (prefill.sizes, prefill.nodes, prefill.ranks_per_node) == (Sizes(data=4, tensor=4), 1, 4)
-    assert prefill.rank_devices == ((0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11), (12, 13, 14, 15))
+    assert prefill.process_devices == ((0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11), (12, 13, 14, 15))
     assert prefill.ports == {"api": (7100, 4), "rpc": (12321, 1), "kv": (30000, 16)}
     assert (decode.sizes, decode.nodes, decode.ranks_per_node) == (Sizes(data=16, tensor=1), 1, 16)
     assert decode.ports == {"api": (7100, 16), "rpc": (12321, 1), "kv": (30100, 16)}
@@ -57,6 +57,7 @@ def test_both_sides_know_the_real_sizes_of_both() -> None:
         ({"data": 12}, "A2", 2, 6),
         ({"data": 4, "dataLocal": 2}, "A3", 2, 2),
         ({"data": 4, "tensor": 2, "pipeline": 2}, "A2", 2, 2),
+        ({"data": 4, "tensor": 2, "prefillContext": 2}, "A2", 2, 2),
     ],
 )
 def test_a_replica_takes_as_few_nodes_as_its_ranks_need(
@@ -81,6 +82,13 @@ def test_the_phase_is_that_of_the_name_unless_it_is_set(name: str, engine: dict[
     (typed,) = resolve(serving(role(name, **engine)))
 
     assert typed.plan.phase is phase
+
+
+def test_internal_data_parallelism_is_one_process_with_all_devices_and_one_port() -> None:
+    plan = _plan(parallel={"data": 4, "tensor": 4, "dataMode": "Internal"})
+
+    assert (plan.ranks_per_node, plan.processes, plan.ports) == (4, 1, {"api": (7100, 1)})
+    assert plan.process_devices == (tuple(range(16)),)
 
 
 def test_vllm_means_nvidia_and_nixl() -> None:

@@ -134,6 +134,31 @@ def test_streams_of_other_calls_end_as_they_like() -> None:
     assert rig.response.is_ended
 
 
+def test_a_stream_of_no_events_is_an_answer_too() -> None:
+    rig = Rig(ends_with_done=False)
+    rig.relay.on_head(STREAM)
+
+    rig.relay.on_end()
+
+    assert rig.transport.written.startswith(b"HTTP/1.1 200 OK")
+    assert rig.response.is_ended
+
+
+def test_an_endless_event_is_passed_on_in_pieces() -> None:
+    rig = Rig()
+    rig.relay.on_head(STREAM)
+    piece = b"x" * 700_000
+
+    rig.relay.on_body(piece)
+    assert rig.body == b""
+    rig.relay.on_body(piece)
+    assert rig.body == piece * 2
+    rig.relay.on_body(b"y")
+    rig.relay.on_body(b"\n\n" + DONE)
+
+    assert rig.body == piece * 2 + b"y\n\n" + DONE
+
+
 def test_any_other_answer_is_kept_until_it_is_whole() -> None:
     rig = Rig()
     rig.relay.on_head(JSON)

@@ -12,7 +12,7 @@ from baton.sim.kv import KVError, KVErrorReason
 from baton.sim.requests import Endpoint, GenerationRequest, RequestError
 from baton.sim.settings import SimSettings
 from baton.sim.tokens import detokenize, tokenize
-from baton.sim.transfer import Kind, KVSource
+from baton.sim.transfer import Demand, Kind, TransferSide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,18 +24,24 @@ PROMPT = tokenize(" river" * 8 + " and so.")
 class Engines:
     """A prefill and a decode engine that reach each other without sockets."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(
+        self, prefill: TransferSide | None = None, decode: TransferSide | None = None, **settings: Any
+    ) -> None:
         self.settings = SimSettings(**({"block_size": 4} | settings))
-        self.prefill, self.decode = self._make("127.64.0.1"), self._make("127.64.0.2")
+        self.prefill, self.decode = self._make("127.64.0.1", prefill), self._make("127.64.0.2", decode)
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def _make(self, address: str) -> Engine:
-        return Engine(EngineIdentity(address, 7100), self.settings, pull=self._pull)
+    def _make(self, address: str, side: TransferSide | None) -> Engine:
+        return Engine(EngineIdentity(address, 7100), self.settings, pull=self._pull, side=side)
 
-    async def _pull(self, source: KVSource, fingerprint: str) -> None:
+    async def _pull(self, demand: Demand) -> None:
         await self.gate.wait()
-        {"127.64.0.1": self.prefill, "127.64.0.2": self.decode}[source.host].hand_over(source, fingerprint)
+        {"127.64.0.1": self.prefill, "127.64.0.2": self.decode}[demand.source.host].hand_over(demand)
+
+
+def side(name: str, address: str, **facts: Any) -> TransferSide:
+    return TransferSide(engine_id=name, host=address, port=30000, **facts)
 
 
 def ask(prompt: list[int] = PROMPT, *, max_tokens: int | None = 8, transfer: object = None) -> GenerationRequest:
@@ -151,6 +157,50 @@ async def test_kv_is_used_once() -> None:
     assert engines.decode.counters.kv_errors == {KVErrorReason.REUSED: 1}
 
 
+async def test_sides_that_were_started_with_other_sizes_do_not_hand_over() -> None:
+    engines = Engines(
+        side("p", "127.64.0.1", terms={"decode.dp_size": 16}), side("d", "127.64.0.2", terms={"decode.dp_size": 8})
+    )
+    held = (await run(engines.prefill, ask_prefill())).kv_transfer_params
+    with pytest.raises(KVError, match=r"decode\.dp_size is 16 at the prefill and 8 at the decode"):
+        await run(engines.decode, ask(transfer=held))
+    assert engines.decode.counters.kv_errors == {KVErrorReason.MISMATCH: 1}
+    assert len(engines.prefill.kv.held) == 1
+
+
+async def test_an_engine_keeps_to_its_role() -> None:
+    engines = Engines(side("p", "127.64.0.1", is_consumer=False), side("d", "127.64.0.2", is_producer=False))
+    held = (await run(engines.prefill, ask_prefill())).kv_transfer_params
+    with pytest.raises(KVError, match="the decode of a request came to an engine that is no kv_consumer"):
+        await run(engines.prefill, ask(transfer=held))
+    with pytest.raises(KVError, match="the prefill of a request came to an engine that is no kv_producer"):
+        await run(engines.decode, ask_prefill())
+    assert engines.decode.counters.kv_errors == {KVErrorReason.ROLE: 1}
+    assert (await run(engines.decode, ask(transfer=held))).finish_reason is FinishReason.LENGTH
+
+
+async def test_a_decode_may_compute_what_it_cannot_pull() -> None:
+    engines = Engines(None, side("d", "127.64.0.2", recomputes=True))
+    held = (await run(engines.prefill, ask_prefill())).kv_transfer_params
+    assert held is not None
+    decode = await run(engines.decode, ask(transfer=held | {"remote_request_id": "chatcmpl-x"}))
+    assert decode.tokens == (await run(engines.prefill, ask())).tokens
+    assert engines.decode.counters.kv_errors == {KVErrorReason.UNKNOWN: 1}
+
+
+async def test_an_engine_is_idle_when_no_request_is_left() -> None:
+    engine = Engines(tokens_per_second=0.001).decode
+    async with asyncio.timeout(5):
+        await engine.wait_until_idle()
+        task = asyncio.ensure_future(run(engine, ask()))
+        await wait_for_load(engine, running=1, waiting=0)
+        idle = asyncio.ensure_future(engine.wait_until_idle())
+        await asyncio.sleep(0)
+        assert not idle.done()
+        await cancel(task)
+        await idle
+
+
 async def test_incomplete_parameters_are_counted_and_start_nothing() -> None:
     engines = Engines()
     with pytest.raises(KVError, match="remote_host"):
@@ -241,7 +291,7 @@ async def test_a_turn_that_comes_in_the_moment_of_giving_up_is_passed_on() -> No
     ("settings", "message"),
     [({"max_model_len": 19}, "over the model's length of 19 tokens"), ({"kv_blocks": 4}, "needs 5 KV blocks")],
 )
-async def test_what_can_never_fit_is_refused(settings: dict[str, int], message: str) -> None:
+async def test_what_can_never_fit_is_refused(settings: dict[str, Any], message: str) -> None:
     engine = Engines(**settings).decode
     with pytest.raises(RequestError, match=message):
         await run(engine, ask())
@@ -286,7 +336,6 @@ async def test_counters_and_state_tell_what_was_done() -> None:
         "waiting": 0,
         "kv": {"blocks_used": 0, "blocks_held": 0, "held": 0, "pulled": 0, "expired": 0, "errors": {}},
     }
-    assert b"vllm:generation_tokens_total" in engine.measure().format()
 
 
 async def test_names_come_from_the_client_or_the_seed() -> None:

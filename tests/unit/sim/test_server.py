@@ -10,7 +10,7 @@ def test_each_address_and_port_is_an_engine_made_on_first_use() -> None:
     engine = server.engine("127.64.0.1", 7100)
     assert server.engine("127.64.0.1", 7100) is engine
     assert server.engine("127.64.0.1", 7101) is not engine
-    assert server.engine("127.64.0.2", 7100).engine_id != engine.engine_id
+    assert server.engine("127.64.0.2", 7100).side.engine_id != engine.side.engine_id
     assert len(server.engines) == 3
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import EngineKind, KVConnector
+from baton.api.engine import Attention, EngineKind, KVConnector
 from baton.api.problems import Severity
+from baton.rendering.plan import Sizes
 from baton.rendering.resolve import TypedRole
 from baton.rendering.rules.rule import Finding, Group, Rule, found
 
@@ -46,8 +47,10 @@ def _tensor_order(group: Group) -> Iterator[Finding]:
 def _indivisible(group: Group) -> Iterator[Finding]:
     for prefill, decode in group.pairs():
         one, other = prefill.plan.sizes.tensor, decode.plan.sizes.tensor
+        model = prefill.plan.engine.model
+        is_exempt = _is_mooncake(prefill) and model is not None and model.attention is Attention.LATENT
         is_refused_anyway = _is_mooncake(prefill) and one < other
-        if max(one, other) % min(one, other) and not is_refused_anyway:
+        if max(one, other) % min(one, other) and not (is_exempt or is_refused_anyway):
             yield found(prefill.path("parallel.tensor"), prefill=one, decode=other)
 
 
@@ -101,10 +104,20 @@ def _doubtful(group: Group) -> Iterator[Finding]:
 
 def _sizes_overridden(group: Group) -> Iterator[Finding]:
     for role in group.typed:
-        extra = role.plan.engine.kv_transfer_extra_config or {}
-        for block in ("prefill", "decode"):
-            if block in extra:
+        extra, kv = role.plan.engine.kv_transfer_extra_config or {}, role.plan.kv
+        if kv is None:
+            continue
+        for block, sizes in (("prefill", kv.prefill), ("decode", kv.decode)):
+            if block in extra and not _agrees(extra[block], sizes):
                 yield found(role.path(f"kvTransferExtraConfig.{block}"), block=block)
+
+
+def _agrees(block: Any, sizes: Sizes) -> bool:
+    """Whether a block of the extra configuration leaves the computed sizes as they are."""
+    computed = {"dp_size": sizes.data, "tp_size": sizes.tensor, "pp_size": sizes.pipeline}
+    return isinstance(block, dict) and all(
+        type(block[name]) is int and block[name] == size for name, size in computed.items() if name in block
+    )
 
 
 def _unused(group: Group) -> Iterator[Finding]:
@@ -145,7 +158,7 @@ RULES: Final = (
         "tensor-multiple",
         _indivisible,
         "prefill tensor {prefill} and decode tensor {decode}: none is a multiple of the other, KV heads do not match",
-        "choose parallel.tensor of prefill as a multiple of decode's",
+        "choose parallel.tensor of prefill as a multiple of decode's, or say model.attention: MLA if that is so",
     ),
     Rule(
         "decode-pipeline",
@@ -182,7 +195,7 @@ RULES: Final = (
     Rule(
         "sizes-computed",
         _sizes_overridden,
-        "{block} of the KV transfer's extra configuration is computed from the roles",
+        "{block} of the KV transfer's extra configuration is computed from the roles and says something else here",
         "remove it and set parallel of the roles",
     ),
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from baton.rendering.resolve import is_inside
+from baton.api.problems import Severity
+from baton.rendering.environment import environment_of
+from baton.rendering.resolve import TypedRole, is_inside
 from baton.rendering.rules.rule import Finding, Group, Rule, found
 
 
@@ -39,6 +41,31 @@ def _wrong_accelerator(group: Group) -> Iterator[Finding]:
             yield found(role.path("accelerator.type"), accelerator=role.plan.accelerator, kind=role.plan.kind)
 
 
+def _dense(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        if _is_dense(role) and role.plan.sizes.data > 1:
+            yield found(role.path("parallel.data"), role=role.role.name, data=role.plan.sizes.data)
+
+
+def _dense_experts(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        parallel = role.plan.engine.parallel
+        if _is_dense(role) and parallel is not None and parallel.expert:
+            yield found(role.path("parallel.expert"))
+
+
+def _is_dense(role: TypedRole) -> bool:
+    model = role.plan.engine.model
+    return model is not None and bool(model.dense)
+
+
+def _context_variable(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        wanted = (role.plan.engine.additional_config or {}).get("enable_dsa_cp")
+        if wanted and environment_of(role.plan).get("VLLM_ASCEND_ENABLE_FLASHCOMM1") != "1":
+            yield found(role.path("additionalConfig"))
+
+
 RULES: Final = (
     Rule("image", _no_image, "role {role} has no image", "set engine.image to the container image of the engine"),
     Rule(
@@ -63,6 +90,26 @@ RULES: Final = (
         "accelerator-engine",
         _wrong_accelerator,
         "{kind} does not run on {accelerator}",
-        "use kind vLLM-Ascend with A2 or A3, and kind vLLM with NVIDIA",
+        "use kind vLLM-Ascend with A2 or A3, and kind vLLM with NVIDIA or CPU",
+    ),
+    Rule(
+        "dense",
+        _dense,
+        "role {role} has {data} DP ranks, but engines of a model without experts refuse external data parallelism and "
+        "take each other's ports with internal",
+        "set parallel.data to 1 and raise replicas of the role instead",
+    ),
+    Rule(
+        "dense-experts",
+        _dense_experts,
+        "a model without experts has none to spread",
+        "remove parallel.expert, or model.dense",
+    ),
+    Rule(
+        "dsa-variable",
+        _context_variable,
+        "enable_dsa_cp needs VLLM_ASCEND_ENABLE_FLASHCOMM1=1 in images up to v0.21, which this role does not have",
+        "set it in env, or remove enable_dsa_cp",
+        Severity.WARNING,
     ),
 )

@@ -8,21 +8,41 @@ from typing import Any, Final
 
 from baton.api.problems import Severity
 from baton.api.serving import PodTemplate
-from baton.rendering.arguments import OWNED, canonical_flags, computed_flags
-from baton.rendering.environment import FROM_POD, FROM_SCRIPT, environment_of
+from baton.rendering.arguments import OWNED, canonical_flags, computed_flags, words_of
+from baton.rendering.environment import (
+    FROM_POD,
+    FROM_SCRIPT,
+    computed_environment,
+    device_variables,
+    environment_of,
+)
 from baton.rendering.overlay import CONTAINER, is_well_formed
 from baton.rendering.resolve import TypedRole
 from baton.rendering.rules.rule import Finding, Group, Rule, found
 
 _FLAG: Final = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_PLANNED: Final = {
+    "VLLM_ENGINE_READY_TIMEOUT_S": "startupTimeoutSeconds",
+    "VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT": "kvTransfer.timeoutSeconds",
+    "VLLM_NIXL_ABORT_REQUEST_TIMEOUT": "kvTransfer.timeoutSeconds",
+    "VLLM_NIXL_SIDE_CHANNEL_PORT": "kvTransfer.port",
+    "MOONCAKE_CONFIG_PATH": "kvTransfer.store",
+}
+"""Variables that say what a field of the engine says, too, and that field."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _owned_flag(group: Group) -> Iterator[Finding]:
     for role in group.typed:
-        for name in canonical_flags(role.plan.engine.flags or {}):
-            if name in OWNED:
+        computed = computed_flags(role.plan)
+        for name, value in canonical_flags(role.plan.engine.flags or {}).items():
+            if name in OWNED and not _is_same(value, computed.get(name)):
                 yield found(role.path("flags"), name=name, cure=OWNED[name])
+
+
+def _is_same(value: Any, computed: Any) -> bool:
+    """Whether a flag says what is computed anyway, as a number or as text."""
+    return value is not None and computed is not None and words_of("x", value) == words_of("x", computed)
 
 
 def _bad_flag(group: Group) -> Iterator[Finding]:
@@ -35,15 +55,15 @@ def _bad_flag(group: Group) -> Iterator[Finding]:
 def _doubled_flag(group: Group) -> Iterator[Finding]:
     for role in group.typed:
         computed = computed_flags(role.plan)
-        for name in canonical_flags(role.plan.engine.flags or {}):
-            if name in computed and name not in OWNED:
+        for name, value in canonical_flags(role.plan.engine.flags or {}).items():
+            if name in computed and name not in OWNED and not _is_same(value, computed[name]):
                 yield found(role.path("flags"), name=name)
 
 
 def _owned_variable(group: Group) -> Iterator[Finding]:
     for role in group.typed:
         for name in role.plan.engine.env or {}:
-            if name in {*FROM_POD, *FROM_SCRIPT, role.plan.facts.visible_devices}:
+            if name in {*FROM_POD, *FROM_SCRIPT, *device_variables(role.plan)}:
                 yield found(role.path("env"), name=name)
 
 
@@ -60,6 +80,14 @@ def _network_variable(group: Group) -> Iterator[Finding]:
         for name in role.plan.engine.env or {}:
             if name in {*facts.address_variables, *facts.interface_variables}:
                 yield found(role.path("env"), name=name)
+
+
+def _planned_variable(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        computed = computed_environment(role.plan)
+        for name, value in (role.plan.engine.env or {}).items():
+            if name in _PLANNED and computed.get(name, value) != value:
+                yield found(role.path("env"), name=name, planned=computed[name], cure=_PLANNED[name])
 
 
 def _not_text(group: Group) -> Iterator[Finding]:
@@ -141,6 +169,13 @@ RULES: Final = (
         _network_variable,
         "{name} wins over the address or interface that Baton finds, for all pods alike",
         "use network.interface, or remove it",
+        Severity.WARNING,
+    ),
+    Rule(
+        "variable-planned",
+        _planned_variable,
+        "{name} contradicts the plan, which has {planned}",
+        "set {cure} instead",
         Severity.WARNING,
     ),
     Rule("text", _not_text, "there is a zero character in the text", "remove it"),

@@ -11,6 +11,8 @@ from baton.rendering.rules.rule import Finding, Group, Rule, found
 
 _FIELDS: Final = {"api": "ports.api", "rpc": "ports.dataParallelRpc", "kv": "kvTransfer.port"}
 _LAST_PORT: Final = 65535
+_EPHEMERAL: Final = (32768, 60999)
+"""Linux' default of net.ipv4.ip_local_port_range."""
 
 
 def _beyond_last(group: Group) -> Iterator[Finding]:
@@ -43,6 +45,14 @@ def _reserved(group: Group) -> Iterator[Finding]:
                     yield found(role.path(_FIELDS[use]), use=use, first=first, low=low, high=high)
 
 
+def _ephemeral(group: Group) -> Iterator[Finding]:
+    low, high = _EPHEMERAL
+    for role in group.typed:
+        for use, (first, count) in role.plan.ports.items():
+            if first <= high and low < first + count <= _LAST_PORT:
+                yield found(role.path(_FIELDS[use]), use=use, first=first, low=low, high=high)
+
+
 RULES: Final = (
     Rule(
         "port-range",
@@ -61,6 +71,13 @@ RULES: Final = (
         _reserved,
         "the {use} ports from {first} on reach into {low}-{high}, where Mooncake opens ports at random",
         "choose other ports",
+        Severity.WARNING,
+    ),
+    Rule(
+        "ephemeral-ports",
+        _ephemeral,
+        "the {use} ports from {first} on reach into {low}-{high}, which outgoing connections may take at any time",
+        "choose ports below {low}",
         Severity.WARNING,
     ),
 )

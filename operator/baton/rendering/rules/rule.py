@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from baton.api.endpoints import Phase
+from baton.api.engine import KVConnector
 from baton.api.problems import Problem, Severity
 from baton.api.serving import ModelServing
 from baton.rendering.resolve import TypedRole
@@ -22,9 +23,11 @@ class Group:
         """Return the roles of a phase."""
         return tuple(role for role in self.typed if role.plan.phase is phase)
 
-    def pairs(self) -> Iterator[tuple[TypedRole, TypedRole]]:
-        """Yield every prefill role with every decode role that it hands over to."""
-        return ((prefill, decode) for prefill in self.of(Phase.PREFILL) for decode in self.of(Phase.DECODE))
+    def pairs(self, connector: KVConnector | None = None) -> Iterator[tuple[TypedRole, TypedRole]]:
+        """Yield every prefill role with every decode role that it hands over to, perhaps only by one connector."""
+        for prefill in self.of(Phase.PREFILL):
+            if connector is None or (prefill.plan.kv is not None and prefill.plan.kv.connector is connector):
+                yield from ((prefill, decode) for decode in self.of(Phase.DECODE))
 
 
 @dataclass(frozen=True, slots=True)

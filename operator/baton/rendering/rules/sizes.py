@@ -15,6 +15,19 @@ def _rank_over_nodes(group: Group) -> Iterator[Finding]:
             yield found(role.path("parallel.tensor"), devices=plan.sizes.devices_per_rank, have=plan.devices_per_node)
 
 
+def _internal_over_nodes(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        if role.plan.is_internal and role.plan.nodes > 1:
+            yield found(role.path("parallel.dataMode"), nodes=role.plan.nodes)
+
+
+def _decode_context(group: Group) -> Iterator[Finding]:
+    for role in group.typed:
+        tensor, context = role.plan.sizes.tensor, role.plan.decode_context
+        if tensor % context:
+            yield found(role.path("parallel.decodeContext"), tensor=tensor, context=context)
+
+
 def _too_many_ranks(group: Group) -> Iterator[Finding]:
     for role in group.typed:
         plan = role.plan
@@ -51,8 +64,21 @@ RULES: Final = (
     Rule(
         "rank-over-nodes",
         _rank_over_nodes,
-        "one DP rank takes tensor · pipeline = {devices} devices, but a node has {have}, and a rank cannot span nodes",
-        "lower parallel.tensor or parallel.pipeline",
+        "one DP rank takes tensor · pipeline · prefillContext = {devices} devices, but a node has {have}, and a rank "
+        "cannot span nodes",
+        "lower parallel.tensor, parallel.pipeline or parallel.prefillContext",
+    ),
+    Rule(
+        "internal-over-nodes",
+        _internal_over_nodes,
+        "the DP ranks need {nodes} nodes, but dataMode Internal keeps them in one pod",
+        "set dataMode: External, or lower parallel.data and raise replicas",
+    ),
+    Rule(
+        "decode-context",
+        _decode_context,
+        "decodeContext {context} does not divide tensor {tensor}, whose devices it shares",
+        "choose parallel.decodeContext as a divisor of parallel.tensor",
     ),
     Rule(
         "devices",

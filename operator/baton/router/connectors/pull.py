@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from baton.router.call import Answer, Call
     from baton.router.client_body import ClientBody
     from baton.router.wire.upstream_connection import Sink
-    from baton.routing.types import Choice, Endpoint
+    from baton.routing.types import Choice
 
 _ADDITIONS: dict[str, Any] = {
     # The first token must not end the generation: then the engine would keep no KV.
@@ -58,22 +58,22 @@ class PullConnector:
         answer = await ask_prefill(call, choice, body, sink)
         if answer is None:
             return
-        parameters = _transfer_parameters(answer, choice.prefill or choice.decode)
+        parameters = _transfer_parameters(answer)
         within = call.settings.hand_over_time if call.body.is_streamed else None
         body = for_decode(call.body, model=call.model, transfer_parameters=parameters)
         await call.stream(choice.decode, body, sink, within=within)
 
 
-def _transfer_parameters(answer: Answer, prefill: Endpoint) -> bytes:
+def _transfer_parameters(answer: Answer) -> bytes:
     # The standard library's parser keeps numbers of any size; what is passed on must be what came.
     try:
         content = json.loads(answer.body)
     except (ValueError, RecursionError):
-        raise UpstreamError(prefill, FailureKind.MALFORMED, "answered with something other than JSON") from None
+        raise UpstreamError(answer.endpoint, FailureKind.MALFORMED, "answered with something other than JSON") from None
     parameters = content.get(TRANSFER_PARAMETERS) if isinstance(content, dict) else None
     if not isinstance(parameters, dict) or not parameters:
         message = f"answered without {TRANSFER_PARAMETERS}; is it started with a KV connector as a producer?"
-        raise UpstreamError(prefill, FailureKind.NO_TRANSFER_PARAMETERS, message)
+        raise UpstreamError(answer.endpoint, FailureKind.NO_TRANSFER_PARAMETERS, message)
     return json.dumps(parameters, separators=(",", ":")).encode()
 
 

@@ -177,8 +177,6 @@ class ClientConnection(asyncio.Protocol):
             self._serve_next(self._waiting.popleft())
         elif self._reader.refusal is not None:
             self._refuse(self._reader.refusal)
-        elif self._is_draining and self._reader.stage is Stage.IDLE:
-            self._close()
         else:
             self._await_bytes()
 

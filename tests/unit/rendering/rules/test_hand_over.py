@@ -40,7 +40,8 @@ CASES = {
         pair(prefill={"parallel": {"tensor": 3}}, decode={"parallel": {"tensor": 2}}),
         (
             f"error: {PREFILL}.parallel.tensor: prefill tensor 3 and decode tensor 2: none is a multiple of the other, "
-            "KV heads do not match; choose parallel.tensor of prefill as a multiple of decode's"
+            "KV heads do not match; choose parallel.tensor of prefill as a multiple of decode's, or say "
+            "model.attention: MLA if that is so"
         ),
     ),
     "decode-pipeline": (
@@ -79,7 +80,7 @@ CASES = {
         ),
         (
             "error: spec.template.engine.kvTransferExtraConfig.decode: decode of the KV transfer's extra configuration "
-            "is computed from the roles; remove it and set parallel of the roles"
+            "is computed from the roles and says something else here; remove it and set parallel of the roles"
         ),
     ),
     "unused-transfer": (
@@ -125,6 +126,24 @@ def test_mooncake_v1_allows_different_block_sizes() -> None:
     launched = pair(decode={"blockSize": 64}, kvTransfer={"connector": "MooncakeConnectorV1"})
 
     assert problems(launched, hand_over.RULES) == []
+
+
+def test_latent_attention_fits_any_smaller_decode() -> None:
+    sizes = {"prefill": {"parallel": {"tensor": 3}}, "decode": {"parallel": {"tensor": 2}}}
+
+    assert problems(pair(**sizes, model={"attention": "MLA"}), hand_over.RULES) == []
+
+
+@pytest.mark.parametrize("block", [{"dp_size": 2, "tp_size": 2}, {"pp_size": 1}, {"pp_layer_partition": [61]}], ids=str)
+def test_extra_configuration_may_repeat_the_sizes_and_add_to_them(block: dict[str, object]) -> None:
+    assert problems(pair(kvTransferExtraConfig={"prefill": block}), hand_over.RULES) == []
+
+
+@pytest.mark.parametrize("block", [{"dp_size": "2"}, {"tp_size": 2.0}, {"pp_size": True}, 2], ids=str)
+def test_extra_configuration_cannot_say_other_sizes(block: object) -> None:
+    (problem,) = problems(pair(prefill={"kvTransferExtraConfig": {"prefill": block}}), hand_over.RULES)
+
+    assert "computed from the roles" in problem
 
 
 def test_nixl_hands_over_to_more_tensor_ranks() -> None:

@@ -42,7 +42,29 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"accelerator": {"type": "NVIDIA"}},
         (
             f"error: {PATH}.accelerator.type: vLLM-Ascend does not run on NVIDIA; use kind vLLM-Ascend with A2 or A3, "
-            "and kind vLLM with NVIDIA"
+            "and kind vLLM with NVIDIA or CPU"
+        ),
+    ),
+    "dense": (
+        {"model": {"dense": True}, "parallel": {"data": 2}},
+        (
+            f"error: {PATH}.parallel.data: role server has 2 DP ranks, but engines of a model without experts refuse "
+            "external data parallelism and take each other's ports with internal; set parallel.data to 1 and raise "
+            "replicas of the role instead"
+        ),
+    ),
+    "dense-experts": (
+        {"model": {"dense": True}, "parallel": {"expert": True}},
+        (
+            f"error: {PATH}.parallel.expert: a model without experts has none to spread; remove parallel.expert, or "
+            "model.dense"
+        ),
+    ),
+    "dsa-variable": (
+        {"additionalConfig": {"enable_dsa_cp": True}, "env": {"VLLM_ASCEND_ENABLE_FLASHCOMM1": "0"}},
+        (
+            f"warning: {PATH}.additionalConfig: enable_dsa_cp needs VLLM_ASCEND_ENABLE_FLASHCOMM1=1 in images up to "
+            "v0.21, which this role does not have; set it in env, or remove enable_dsa_cp"
         ),
     ),
 }

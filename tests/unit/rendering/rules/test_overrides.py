@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from baton.rendering.arguments import OWNED
 from baton.rendering.rules import overrides
 from rendering_builders import pair, problems, role, serving
 
@@ -39,7 +40,7 @@ CASES = {
         ),
     ),
     "variable-computed": (
-        serving(role(env={"ASCEND_RT_VISIBLE_DEVICES": "0"})),
+        serving(role(env={"ASCEND_RT_VISIBLE_DEVICES": "0"}, parallel={"data": 2})),
         (
             f"error: {ENGINE}.env: ASCEND_RT_VISIBLE_DEVICES is set by the launch script for each pod or rank; remove "
             "it from env"
@@ -54,6 +55,13 @@ CASES = {
         (
             f"warning: {ENGINE}.env: HCCL_IF_IP wins over the address or interface that Baton finds, for all pods "
             "alike; use network.interface, or remove it"
+        ),
+    ),
+    "variable-planned": (
+        pair(prefill={"env": {"VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT": "60"}}),
+        (
+            f"warning: {ENGINE}.env: VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT contradicts the plan, which has 480; set "
+            "kvTransfer.timeoutSeconds instead"
         ),
     ),
     "text": (
@@ -93,6 +101,41 @@ def test_a_rule_says_what_is_wrong_and_how_to_mend_it(rule: str) -> None:
 
 def test_every_rule_has_its_case() -> None:
     assert {rule.id for rule in overrides.RULES} == set(CASES)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"tensor_parallel_size": 2, "data-parallel-size": "4"},
+        {"host": "0.0.0.0", "port": "$(port)"},
+        {"max-num-seqs": "8"},
+    ],
+    ids=str,
+)
+def test_what_repeats_the_computed_value_is_accepted(flags: dict[str, Any]) -> None:
+    launched = serving(role(parallel={"data": 4, "tensor": 2}, maxNumSeqs=8, flags=flags))
+
+    assert problems(launched, overrides.RULES) == []
+
+
+@pytest.mark.parametrize("name", sorted(OWNED))
+def test_flags_that_ports_and_ranks_hang_on_are_refused(name: str) -> None:
+    (problem,) = problems(serving(role(flags={name: "other"})), overrides.RULES)
+
+    assert problem.endswith(OWNED[name])
+
+
+@pytest.mark.parametrize(
+    "env",
+    [{"VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT": "480"}, {"HCCL_BUFFSIZE": "4096"}],
+    ids=str,
+)
+def test_variables_that_contradict_nothing_are_accepted(env: dict[str, str]) -> None:
+    assert problems(pair(env=env), overrides.RULES) == []
+
+
+def test_one_process_may_be_given_its_devices() -> None:
+    assert problems(serving(role(env={"ASCEND_RT_VISIBLE_DEVICES": "0"})), overrides.RULES) == []
 
 
 def test_other_flags_and_variables_are_the_users() -> None:

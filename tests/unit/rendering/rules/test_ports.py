@@ -34,6 +34,15 @@ CASES = {
             )
         ],
     ),
+    "ephemeral-ports": (
+        {"kvTransfer": {"port": 32766}},
+        [
+            (
+                f"warning: {PREFILL}.kvTransfer.port: the kv ports from 32766 on reach into 32768-60999, which "
+                "outgoing connections may take at any time; choose ports below 32768"
+            )
+        ],
+    ),
 }
 
 

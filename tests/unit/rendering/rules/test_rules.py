@@ -21,6 +21,12 @@ def test_all_problems_of_all_roles_are_reported_at_once() -> None:
     ]
 
 
+def test_what_roles_share_is_reported_once() -> None:
+    launched = serving(role("one"), role("two"), engine={"flags": {"port": 1}})
+
+    assert len(check(Group(launched, resolve(launched)))) == 1
+
+
 def test_what_is_right_has_no_problems() -> None:
     for launched in (example(), pair(), serving(role())):
         assert check(Group(launched, resolve(launched))) == ()

@@ -21,8 +21,22 @@ CASES = {
     "rank-over-nodes": (
         _launched(tensor=16, pipeline=2),
         (
-            f"error: {PATH}.tensor: one DP rank takes tensor · pipeline = 32 devices, but a node has 16, and a rank "
-            "cannot span nodes; lower parallel.tensor or parallel.pipeline"
+            f"error: {PATH}.tensor: one DP rank takes tensor · pipeline · prefillContext = 32 devices, but a node has "
+            "16, and a rank cannot span nodes; lower parallel.tensor, parallel.pipeline or parallel.prefillContext"
+        ),
+    ),
+    "internal-over-nodes": (
+        serving(role(parallel={"data": 32, "dataMode": "Internal"})),
+        (
+            f"error: {PATH}.dataMode: the DP ranks need 2 nodes, but dataMode Internal keeps them in one pod; set "
+            "dataMode: External, or lower parallel.data and raise replicas"
+        ),
+    ),
+    "decode-context": (
+        _launched(tensor=4, decodeContext=3),
+        (
+            f"error: {PATH}.decodeContext: decodeContext 3 does not divide tensor 4, whose devices it shares; choose "
+            "parallel.decodeContext as a divisor of parallel.tensor"
         ),
     ),
     "devices": (

@@ -185,6 +185,17 @@ def test_an_offer_to_upgrade_is_declined_and_its_body_read(cut: int) -> None:
     assert subject.refusal is None
 
 
+def test_offers_to_upgrade_cannot_be_pipelined() -> None:
+    offer = POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc"
+    subject = reader()
+
+    [request] = subject.feed(offer + offer)
+
+    assert request.body == b"abc"
+    assert subject.refusal is not None
+    assert subject.refusal.status == 400
+
+
 def test_a_client_that_waits_to_be_asked_for_the_body_is_noticed() -> None:
     subject = reader()
     subject.feed(POST + b"Expect: 100-Continue\r\nContent-Length: 3\r\n\r\n")

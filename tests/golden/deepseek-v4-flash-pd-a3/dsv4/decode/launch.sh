@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Launch of role decode of ModelServing dsv4, rendered by Baton: change the ModelServing, not this file.
-# Starts 16 of 16 DP ranks, 1 device(s) each; when one ends, all end.
+# Starts 16 of 16 DP ranks, 1 device(s) each, as 16 process(es); when one ends, all end.
 set -o nounset
 
 : "${POD_IP:?must hold the address of this pod}"
@@ -8,7 +8,7 @@ set -o nounset
 : "${GROUP_NAME:?must hold the name of the ServingGroup}" "${ROLE_ID:?must hold the name of the role replica}"
 
 readonly first_port=7100
-readonly rank_devices=(
+readonly process_devices=(
   "0"
   "1"
   "2"
@@ -60,7 +60,10 @@ readonly interface
 
 readonly data_parallel_address=$POD_IP
 
-# Becomes the engine of one rank.
+# A proxy of the image or node must not catch what engines and router say to each other.
+unset ftp_proxy http_proxy https_proxy FTP_PROXY HTTP_PROXY HTTPS_PROXY
+
+# Becomes one engine process.
 run_rank() {
   local port=$1 devices=$2 rank=$3
   export HCCL_IF_IP="${POD_IP}"
@@ -141,7 +144,7 @@ start_rank() {
   local index=$1 rank=$((first_rank + $1)) output
   exec {output}> >(print_output "$rank")
   printers+=("$!")
-  run_rank "$((first_port + index))" "${rank_devices[index]}" "$rank" >&"$output" 2>&1 &
+  run_rank "$((first_port + index))" "${process_devices[index]}" "$rank" >&"$output" 2>&1 &
   pids[index]=$!
   exec {output}>&-
 }
@@ -197,7 +200,7 @@ flush_output() {
   done
 }
 
-for index in "${!rank_devices[@]}"; do
+for index in "${!process_devices[@]}"; do
   [[ -n $stopping ]] || start_rank "$index"
 done
 

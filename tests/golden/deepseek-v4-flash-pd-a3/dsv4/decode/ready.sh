@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Readiness of role decode of ModelServing dsv4, rendered by Baton: all 16 DP ranks answer.
+# Readiness of role decode of ModelServing dsv4, rendered by Baton: 16 process(es) answer.
 set -o nounset
 
 # Whether the rank behind a port answers 200; in a subshell, which closes the connection.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Launch of role prefill of ModelServing dsv4, rendered by Baton: change the ModelServing, not this file.
-# Starts 4 of 4 DP ranks, 4 device(s) each; when one ends, all end.
+# Starts 4 of 4 DP ranks, 4 device(s) each, as 4 process(es); when one ends, all end.
 set -o nounset
 
 : "${POD_IP:?must hold the address of this pod}"
@@ -8,7 +8,7 @@ set -o nounset
 : "${GROUP_NAME:?must hold the name of the ServingGroup}" "${ROLE_ID:?must hold the name of the role replica}"
 
 readonly first_port=7100
-readonly rank_devices=(
+readonly process_devices=(
   "0,1,2,3"
   "4,5,6,7"
   "8,9,10,11"
@@ -48,7 +48,10 @@ readonly interface
 
 readonly data_parallel_address=$POD_IP
 
-# Becomes the engine of one rank.
+# A proxy of the image or node must not catch what engines and router say to each other.
+unset ftp_proxy http_proxy https_proxy FTP_PROXY HTTP_PROXY HTTPS_PROXY
+
+# Becomes one engine process.
 run_rank() {
   local port=$1 devices=$2 rank=$3
   export HCCL_IF_IP="${POD_IP}"
@@ -59,7 +62,7 @@ run_rank() {
   export VLLM_RPC_TIMEOUT=3600000
   export VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS=30000
   export HCCL_EXEC_TIMEOUT=204
-  export HCCL_CONNECT_TIMEOUT=120
+  export HCCL_CONNECT_TIMEOUT=1200
   export OMP_PROC_BIND=false
   export OMP_NUM_THREADS=10
   export PYTORCH_NPU_ALLOC_CONF=expandable_segments:True
@@ -129,7 +132,7 @@ start_rank() {
   local index=$1 rank=$((first_rank + $1)) output
   exec {output}> >(print_output "$rank")
   printers+=("$!")
-  run_rank "$((first_port + index))" "${rank_devices[index]}" "$rank" >&"$output" 2>&1 &
+  run_rank "$((first_port + index))" "${process_devices[index]}" "$rank" >&"$output" 2>&1 &
   pids[index]=$!
   exec {output}>&-
 }
@@ -185,7 +188,7 @@ flush_output() {
   done
 }
 
-for index in "${!rank_devices[@]}"; do
+for index in "${!process_devices[@]}"; do
   [[ -n $stopping ]] || start_rank "$index"
 done
 

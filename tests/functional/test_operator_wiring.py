@@ -1,0 +1,210 @@
+"""The operator's caches, queues and reconcilers together. The tests hand over the events that kopf would."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from baton.api import labels
+from baton.kube.client import Client
+from baton.kube.clock import SystemClock
+from baton.kube.errors import ApiError
+from baton.kube.events import EventRecorder
+from baton.kube.resources import CONFIG_MAPS, MODEL_ROUTES, MODEL_SERVINGS, PODS
+from baton.manager import app
+from baton.manager.listing import listings
+from baton.manager.settings import OperatorSettings
+from builders import serving
+from fake_api_server import FakeApiServer
+from functional.reconciler_fixture import model_server, route
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from baton.kube.types import JsonObject, Resource
+
+PORTS = {"containers": [{"name": "engine", "image": "engine:1", "ports": [{"containerPort": 7100}]}]}
+
+
+class Operator:
+    """Runs what manager.app wires, without kopf and probes."""
+
+    def __init__(self, server: FakeApiServer, client: Client) -> None:
+        self.server = server
+        self.client = client
+        self.caches = app._caches(client)
+        recorder = EventRecorder(client, clock=SystemClock())
+        settings = OperatorSettings()
+        self.controllers = [
+            app._serving_controller(client, self.caches, recorder, settings),
+            app._route_controller(client, self.caches, settings),
+            app._server_controller(client, self.caches, settings),
+        ]
+
+    def apply(self, document: JsonObject) -> None:
+        resource = next(kind for kind in self.caches.kinds if kind.kind == document["kind"])
+        metadata = {"generation": 1, **document["metadata"], "namespace": "ns"}
+        found = self.server.put(
+            resource.path(None), metadata["name"], metadata=metadata, kind=document["kind"], spec=document["spec"]
+        )
+        self.caches.kinds[resource].offer("MODIFIED", found)
+
+    async def condition(self, resource: Resource, name: str, kind: str) -> JsonObject:
+        found = (await self.client.get(resource, "ns", name)).get("status", {}).get("conditions", [])
+        return next((entry for entry in found if entry["type"] == kind), {})
+
+    async def programmed(self, name: str = "demo") -> str:
+        return str((await self.condition(MODEL_ROUTES, name, "Programmed")).get("message"))
+
+    async def pods(self, name: str) -> list[str]:
+        selector = f"{labels.NAME}={name}"
+        return [item["metadata"]["name"] for item in (await self.client.list(PODS, label_selector=selector))["items"]]
+
+    async def set_ready(self, name: str) -> None:
+        status = {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+        await self.client.patch_status(PODS, "ns", name, status)
+
+
+@pytest.fixture
+async def operator() -> AsyncIterator[Operator]:
+    async with FakeApiServer() as server, Client.from_url(server.url) as client:
+        made = Operator(server, client)
+        async with running(made):
+            yield made
+
+
+@asynccontextmanager
+async def running(made: Operator) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            *(group.create_task(source.run()) for source in made.caches.reflectors),
+            *(group.create_task(entry.run()) for entry in listings(made.client, made.caches.kinds, random=lambda: 0.5)),
+            *(group.create_task(controller.run()) for controller in made.controllers),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def until(is_true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await is_true():  # noqa: ASYNC110 # the condition is the server's, not ours to signal
+            await asyncio.sleep(0.01)
+
+
+def typed_route(name: str, **target: str) -> JsonObject:
+    return route(target, name=name)
+
+
+def raw(name: str = "demo", **spec: Any) -> JsonObject:
+    return serving(name, **spec).role("decode", entryTemplate={"spec": PORTS}).document()
+
+
+async def test_an_object_becomes_pods_and_a_lost_pod_comes_back(operator: Operator) -> None:
+    operator.apply(raw())
+
+    async def is_there() -> bool:
+        return await operator.pods("demo") == ["demo-0-decode-0-0"]
+
+    await until(is_there)
+    await operator.set_ready("demo-0-decode-0-0")
+
+    async def is_available() -> bool:
+        return (await operator.condition(MODEL_SERVINGS, "demo", "Available")).get("status") == "True"
+
+    await until(is_available)
+    operator.server.remove("/api/v1/pods", "demo-0-decode-0-0")
+    await until(is_there)
+
+
+async def test_a_route_follows_its_pods_its_serving_and_its_server(operator: Operator) -> None:
+    operator.apply(typed_route("demo", modelServingName="demo"))
+    selector = {"matchLabels": {labels.NAME: "demo"}}
+    operator.apply(typed_route("behind", modelServerName="server"))
+
+    async def says(name: str, text: str) -> bool:
+        return text in await operator.programmed(name)
+
+    await until(lambda: says("demo", "no request is routed"))
+    await until(lambda: says("behind", "no request is routed"))
+
+    operator.apply(raw())
+    await until(lambda: says("demo", "Ready endpoints: serving/demo: 0"))
+    operator.apply(model_server("server", workloadSelector=selector))
+    await until(lambda: says("behind", "Ready endpoints: server/server: 0"))
+
+    await operator.set_ready("demo-0-decode-0-0")
+    await until(lambda: says("demo", "Ready endpoints: serving/demo: 1"))
+    await until(lambda: says("behind", "Ready endpoints: server/server: 1"))
+
+
+async def test_a_document_that_disappears_is_written_again(operator: Operator) -> None:
+    operator.apply(raw())
+    operator.apply(typed_route("demo", modelServingName="demo"))
+
+    async def is_there() -> bool:
+        names = [item["metadata"]["name"] for item in (await operator.client.list(CONFIG_MAPS))["items"]]
+        return names == ["demo-router-config"]
+
+    await until(is_there)
+    operator.server.remove("/api/v1/configmaps", "demo-router-config")
+    await until(is_there)
+
+
+async def test_a_bad_object_stops_no_other_and_a_refusal_is_tried_again(operator: Operator) -> None:
+    quota = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "exceeded quota: npus"}
+    operator.server.fail("create", 403, times=3, body=orjson.dumps(quota))
+    operator.apply(raw("short"))
+
+    async def is_told(status: str) -> bool:
+        return (await operator.condition(MODEL_SERVINGS, "short", "Reconciled")).get("status") == status
+
+    await until(lambda: is_told("True"))
+    assert await operator.pods("short") == ["short-0-decode-0-0"]
+
+    operator.server.put("/api/v1/pods", "taken-0-decode-0-0", uid="foreign")
+    operator.apply(raw("taken"))
+    operator.apply(raw("unreadable", replicas="many"))
+    operator.apply(raw("fine"))
+
+    async def is_fine() -> bool:
+        return await operator.pods("fine") == ["fine-0-decode-0-0"]
+
+    await until(is_fine)
+    refused = await operator.condition(MODEL_SERVINGS, "taken", "Reconciled")
+    assert refused["status"] == "False"
+    assert (await operator.condition(MODEL_SERVINGS, "unreadable", "Accepted"))["status"] == "False"
+
+    operator.server.remove("/api/v1/pods", "taken-0-decode-0-0")
+
+    async def is_mended() -> bool:
+        return (await operator.condition(MODEL_SERVINGS, "taken", "Reconciled")).get("status") == "True"
+
+    await until(is_mended)
+
+
+async def test_an_outage_of_the_api_server_is_survived(operator: Operator) -> None:
+    operator.apply(raw())
+
+    async def is_there() -> bool:
+        return await operator.pods("demo") == ["demo-0-decode-0-0"]
+
+    await until(is_there)
+    for verb in ("list", "create", "patch"):
+        operator.server.fail(verb, 503, times=2)
+    operator.server.cut_watches()
+    operator.server.remove("/api/v1/pods", "demo-0-decode-0-0", is_told=False)
+
+    async def is_back() -> bool:
+        try:
+            return await is_there()
+        except ApiError:  # the faults hit the test's own list, too
+            return False
+
+    await until(is_back)

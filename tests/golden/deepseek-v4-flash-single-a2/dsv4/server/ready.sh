@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Readiness of role server of ModelServing dsv4, rendered by Baton: 1 process(es) answer.
+set -o nounset
+
+# Whether the rank behind a port answers 200; in a subshell, which closes the connection.
+is_healthy() (
+  exec 3<>"/dev/tcp/127.0.0.1/$1" || return 1
+  printf 'GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+  read -r -t 5 _ status _ <&3 && [[ $status == 200 ]]
+)
+
+for ((port = 8900; port < 8901; port++)); do
+  is_healthy "$port" 2>/dev/null || {
+    echo "the rank on port $port is not ready"
+    exit 1
+  }
+done

@@ -1,0 +1,156 @@
+"""A cluster small enough for tests: it does what plans ask of it, and what happens to pods is up to the test."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from baton.planning.model import ChildKind, ChildView, ConfigFile, Create, Delete, Observed, Plan, PodView
+from baton.planning.plan import plan
+from builders import ServingBuilder, as_ready, pod_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from baton.planning.model import Action
+
+
+class Cluster:
+    """The children of one ModelServing as an API server would keep them: one object a name, deletion in two steps."""
+
+    def __init__(self, builder: ServingBuilder, *config_files: ConfigFile) -> None:
+        self.builder = builder
+        self.config_files = config_files
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.pods: dict[str, PodView] = {}
+        self.services: dict[str, ChildView] = {}
+        self.config_maps: dict[str, ChildView] = {}
+        self._uids = itertools.count()
+
+    def edit(self, builder: ServingBuilder, *config_files: ConfigFile) -> None:
+        """Replace the spec as `kubectl apply` does."""
+        generation = self.builder.metadata["generation"] + 1
+        self.builder = builder.with_metadata(generation=generation).status(self.builder.observed_status)
+        self.config_files = config_files
+
+    def copy(self) -> Cluster:
+        """Return an independent cluster in the same state."""
+        other = Cluster(self.builder, *self.config_files)
+        other.now = self.now
+        other.pods, other.services, other.config_maps = dict(self.pods), dict(self.services), dict(self.config_maps)
+        other._uids = itertools.count(1_000_000)
+        return other
+
+    def observed(self) -> Observed:
+        return Observed(
+            now=self.now,
+            pods=tuple(self.pods.values()),
+            services=tuple(self.services.values()),
+            config_maps=tuple(self.config_maps.values()),
+        )
+
+    def plan(self) -> Plan:
+        return plan(self.builder.desired(*self.config_files), self.observed())
+
+    def step(self) -> Plan:
+        """Plan, carry all of it out, and write the status."""
+        made = self.plan()
+        self.carry_out(made.actions)
+        self.builder = self.builder.status(made.status.document())
+        return made
+
+    def carry_out(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Create():
+                    self._create(action)
+                case Delete():
+                    self._delete(action)
+
+    def _create(self, action: Create) -> None:
+        uid = f"uid-{next(self._uids)}"
+        if action.kind is ChildKind.POD:
+            self.pods.setdefault(action.name, pod_view(action, uid=uid))
+            return
+        metadata = action.object["metadata"]
+        child = ChildView(metadata["namespace"], action.name, uid, metadata["ownerReferences"][0]["uid"])
+        self._children(action.kind).setdefault(action.name, child)
+
+    def _delete(self, action: Delete) -> None:
+        if action.kind is ChildKind.POD:
+            if self.pods[action.name].uid == action.uid:
+                self.change(action.name, deleting=True)
+        elif self._children(action.kind)[action.name].uid == action.uid:
+            del self._children(action.kind)[action.name]
+
+    def _children(self, kind: ChildKind) -> dict[str, ChildView]:
+        return self.services if kind is ChildKind.SERVICE else self.config_maps
+
+    def change(self, name: str, **state: Any) -> None:
+        """Change what is seen of a pod."""
+        self.pods[name] = replace(self.pods[name], **state)
+
+    def change_all(self, changed: Callable[[PodView], PodView]) -> None:
+        self.pods = {name: changed(pod) for name, pod in self.pods.items()}
+
+    def vanish(self, name: str) -> None:
+        """Remove a pod at once, as a forced deletion does."""
+        del self.pods[name]
+
+    def fail(self, name: str, **state: Any) -> None:
+        """End a pod's containers."""
+        self.change(name, phase="Failed", ready=False, unready_since=self.now, **state)
+
+    def restart(self, name: str) -> None:
+        """Let a container of a pod restart; it is not ready since."""
+        self.change(name, phase="Running", ready=False, restarted=True, unready_since=self.now)
+
+    def finish_deletions(self) -> None:
+        self.pods = {name: pod for name, pod in self.pods.items() if not pod.deleting}
+
+    def make_ready(self) -> None:
+        """Make every pod ready that can be: those that failed for good and those that leave cannot."""
+        self.change_all(lambda pod: pod if pod.deleting or pod.phase == "Failed" else as_ready(pod))
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def converge(self, *, limit: int = 100) -> int:
+        """Let everything take its course until nothing is left to do; return the number of steps it took."""
+        for step in range(limit):
+            made = self.step()
+            leaving = any(pod.deleting for pod in self.pods.values())
+            waiting = any(not pod.ready for pod in self.pods.values())
+            if not (made.actions or made.requeue_after or leaving or waiting):
+                return step
+            self.finish_deletions()
+            self.make_ready()
+            self.pass_time(made.requeue_after or 1)
+        raise AssertionError(f"not at rest after {limit} steps: {self.plan().actions}")
+
+    def names(self) -> list[str]:
+        """Names of the pods that are not leaving, sorted."""
+        return sorted(name for name, pod in self.pods.items() if not pod.deleting)
+
+    def leaving(self) -> list[str]:
+        """Names of the pods that are leaving, sorted."""
+        return sorted(name for name, pod in self.pods.items() if pod.deleting)
+
+
+def running(builder: ServingBuilder, *config_files: ConfigFile) -> Cluster:
+    """Return a cluster in which all the ModelServing asks for exists and is ready."""
+    cluster = Cluster(builder, *config_files)
+    cluster.converge()
+    return cluster
+
+
+def created(made: Plan, kind: ChildKind = ChildKind.POD) -> dict[str, dict[str, Any]]:
+    """Return the documents of one kind that a plan creates, by name."""
+    return {action.name: action.object for action in made.actions if isinstance(action, Create) and action.kind is kind}
+
+
+def deleted(made: Plan, kind: ChildKind = ChildKind.POD) -> dict[str, str]:
+    """Return the reasons for which a plan deletes children of one kind, by name."""
+    return {action.name: action.reason for action in made.actions if isinstance(action, Delete) and action.kind is kind}
