@@ -37,7 +37,7 @@ FROM runtime AS engine-sim
 USER 0:0
 RUN printf '%s\n' '#!/opt/baton/bin/python' 'from baton.cli.vllm import main' 'main()' >/usr/local/bin/vllm && \
     chmod 755 /usr/local/bin/vllm && \
-    for program in awk bash getent sleep; do command -v "$program"; done
+    for program in awk bash getent sleep; do command -v "$program" || exit 1; done
 USER 65532:65532
 ENTRYPOINT ["vllm"]
 CMD ["--help"]

@@ -201,7 +201,6 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
     webhook = webhook_of(settings, client, clock=SystemClock())
     probes = _probes(caches, kopf_thread, webhook)
     await _serve_probes(probes, settings)
-    kopf_thread.start()
     try:
         async with asyncio.TaskGroup() as group:
             background = [
@@ -209,6 +208,7 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
                 *(group.create_task(entry.run()) for entry in listings(client, caches.kinds, random=random.random)),
                 group.create_task(recorder.run(), name="events"),
                 group.create_task(measure_loop_lag(), name="loop-lag"),
+                group.create_task(_start(kopf_thread, caches), name="kopf"),
             ]
             if webhook is not None:
                 background.append(group.create_task(webhook.run(), name="webhook"))
@@ -226,6 +226,13 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
         await probes.close()
     if kopf_thread.error is not None:
         raise OperatorError(f"kopf stopped by itself: {kopf_thread.error!r}") from kopf_thread.error
+
+
+async def _start(kopf_thread: KopfThread, caches: _Caches) -> None:
+    """Start kopf once all kinds were listed: it takes no notice of CRDs that come later than itself."""
+    for store in caches.kinds.values():
+        await store.synced.wait()
+    kopf_thread.start()
 
 
 async def _serve_probes(probes: Probes, settings: OperatorSettings) -> None:

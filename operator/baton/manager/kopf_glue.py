@@ -57,8 +57,10 @@ class KopfThread:
         self._stop.set()
 
     async def stop(self) -> None:
-        """Stop kopf and wait for its thread, at most five seconds."""
+        """Stop kopf, if it was started, and wait for its thread, at most five seconds."""
         self.ask_to_stop()
+        if self._thread.ident is None:
+            return
         await asyncio.to_thread(self._thread.join, _STOP_TIME)
 
     def _run(self) -> None:

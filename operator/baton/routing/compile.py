@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from baton.api import labels
 from baton.api.endpoints import Phase
-from baton.api.engine import Engine, KVConnector
+from baton.api.engine import Engine, EngineKind, KVConnector
 from baton.api.problems import Problem
 from baton.api.route import ModelRoute, Rule, TargetModel
 from baton.api.router_config import (
@@ -231,18 +231,19 @@ def _served_name(serving: ModelServing, engines: Iterable[tuple[Engine, Engine]]
     return serving.metadata.name
 
 
-def _typed_connector(engines: Iterable[tuple[Engine, Engine]], *, path: str) -> KVConnectorType:
-    for pair in engines:
-        for engine in pair:
+def _typed_connector(engines: Collection[tuple[Engine, Engine]], *, path: str) -> KVConnectorType:
+    for own, shared in engines:
+        for engine in (own, shared):
             if engine.kv_transfer is None or engine.kv_transfer.connector is None:
                 continue
             found = _CONNECTORS.get(engine.kv_transfer.connector)
             if found is None:
-                raise UnresolvedError(
-                    path, f"{engine.kv_transfer.connector} is not routed; use {', '.join(_CONNECTORS)}"
-                )
+                message = f"{engine.kv_transfer.connector} is not routed; use {', '.join(_CONNECTORS)}"
+                raise UnresolvedError(path, message)
             return found
-    return KVConnectorType.MOONCAKE
+    # The default of rendering: what moves KV on Ascend does not run elsewhere.
+    kinds = {own.kind or shared.kind for own, shared in engines}
+    return KVConnectorType.NIXL if EngineKind.VLLM in kinds else KVConnectorType.MOONCAKE
 
 
 def _role_group(serving: ModelServing) -> PDGroup | None:

@@ -98,6 +98,8 @@ class Coordinator:
             _send(writer, _LEAVING)
             writer.close()
         self._members.clear()
+        for task in self._handlers:
+            task.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

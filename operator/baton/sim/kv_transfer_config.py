@@ -21,6 +21,7 @@ _ROLES: Final = (PRODUCER, BOTH, CONSUMER)
 HYBRID: Final = "MooncakeHybridConnector"
 NIXL: Final = "NixlConnector"
 MOONCAKE: Final = (HYBRID, "MooncakeConnectorV1")
+_SIMULATED: Final = (*MOONCAKE, NIXL)
 MULTI: Final = "MultiConnector"
 _NOT_SIMULATED: Final = (
     *("MooncakeLayerwiseConnector", "SfaRemoteD2HConnector", "AscendStoreConnector", "MooncakeConnectorStoreV1"),
@@ -111,7 +112,7 @@ def _check_fields(document: Mapping[str, Any]) -> None:
         )
     if not isinstance(document.get("kv_connector_extra_config", {}), dict):
         raise CommandLineError("ValidationError: KVTransferConfig: kv_connector_extra_config: must be an object")
-    if document.get("kv_load_failure_policy", "fail") not in {"fail", "recompute"}:
+    if document.get("kv_load_failure_policy", "fail") not in ("fail", "recompute"):  # noqa: PLR6201 # it may be a list
         raise CommandLineError(
             "ValidationError: KVTransferConfig: kv_load_failure_policy: Input should be 'recompute' or 'fail'"
         )
@@ -126,7 +127,7 @@ def _choose_child(document: Mapping[str, Any]) -> Mapping[str, Any]:
         _check_fields(child)
         if "engine_id" in child:
             raise CommandLineError("TypeError: KVTransferConfig() got multiple values for keyword argument 'engine_id'")
-    handing_over: list[dict[str, Any]] = [child for child in children if child.get("kv_connector") in {*MOONCAKE, NIXL}]
+    handing_over: list[dict[str, Any]] = [child for child in children if child.get("kv_connector") in _SIMULATED]
     if len(handing_over) > 1:
         raise CommandLineError("RuntimeError: Only one connector can produce KV transfer params")
     if not handing_over:
@@ -143,10 +144,8 @@ def _check_hybrid(own: Sizes, *, recomputes: bool) -> None:
 
 def _check_connector(connector: object) -> None:
     if connector in _NOT_SIMULATED:
-        raise CommandLineError(
-            f"NotImplementedError: {connector} is not simulated; use one of {', '.join((*MOONCAKE, NIXL))}"
-        )
-    if connector not in {*MOONCAKE, NIXL}:
+        raise CommandLineError(f"NotImplementedError: {connector} is not simulated; use one of {', '.join(_SIMULATED)}")
+    if connector not in _SIMULATED:
         raise CommandLineError(f"ValueError: Unsupported connector type: {connector}")
 
 

@@ -145,7 +145,7 @@ def _make_settings(line: CommandLine, config: KVTransferConfig | None, variables
         models=line.served_names,
         tokens_per_second=variables.number("BATON_SIM_TOKENS_PER_SECOND", 0.0),
         prefill_tokens_per_second=variables.number("BATON_SIM_PREFILL_TOKENS_PER_SECOND", 0.0),
-        kv_timeout=variables.number(timeout, _DEFAULT_KV_SECONDS) or _DEFAULT_KV_SECONDS,
+        kv_timeout=variables.number(timeout, _DEFAULT_KV_SECONDS),
         max_model_len=max_model_len,
         kv_blocks=int(variables.number("BATON_SIM_KV_BLOCKS", max(_DEFAULTS.kv_blocks, longest))),
         block_size=line.block_size,
@@ -236,7 +236,8 @@ def _check_devices(line: CommandLine, environment: Mapping[str, str]) -> None:
         return
     text = environment[name]
     devices = [device.strip() for device in text.split(",") if device.strip()]
-    if any(not (device.isascii() and device.isdigit()) for device in devices):
+    # CUDA knows names, too.
+    if name == _DEVICES[0] and any(not (device.isascii() and device.isdigit()) for device in devices):
         raise CommandLineError(f"ValueError: {name}: {text!r} is no list of device numbers such as 0,1")
     if len(set(devices)) < len(devices):
         raise CommandLineError(f"ValueError: {name}: {text!r} names a device twice")

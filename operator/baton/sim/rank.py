@@ -63,9 +63,9 @@ class Rank:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        engine, api = await self._open()
+        engine, api, bound = await self._open()
         if await self._come_up():
-            site = await self._serve(api)
+            site = await self._serve(api, bound)
             await self._is_over.wait()
             if self._fault is not None:
                 raise GroupError(self._fault)
@@ -83,7 +83,7 @@ class Rank:
         self._fault = reason
         self._is_over.set()
 
-    async def _open(self) -> tuple[Engine, web.AppRunner]:
+    async def _open(self) -> tuple[Engine, web.AppRunner, socket.socket]:
         """Bind all ports, the API's without listening yet: until the engine is ready, clients are refused."""
         launch, settings = self._launch, self._launch.settings
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
@@ -96,8 +96,7 @@ class Rank:
         self._resources.push_async_callback(engine.close)
         for port in launch.side_channel:
             await listen(side_channel, launch.side.host, port)
-        self._socket = self._resources.enter_context(_bind(settings.host, settings.ports[0]))
-        return engine, api
+        return engine, api, self._resources.enter_context(_bind(settings.host, settings.ports[0]))
 
     async def _make_runner(self, application: web.Application) -> web.AppRunner:
         runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=_CUT_SECONDS)
@@ -119,8 +118,8 @@ class Rank:
         self._is_impatient = False
         return True
 
-    async def _serve(self, api: web.AppRunner) -> web.BaseSite:
-        site = web.SockSite(api, self._socket, backlog=_BACKLOG)
+    async def _serve(self, api: web.AppRunner, bound: socket.socket) -> web.BaseSite:
+        site = web.SockSite(api, bound, backlog=_BACKLOG)
         try:
             await site.start()
         except OSError as error:

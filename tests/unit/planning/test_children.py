@@ -51,6 +51,13 @@ def test_a_lost_service_comes_back_also_for_a_replica_that_waits_for_its_roll_ou
     assert list(created(cluster.plan(), SERVICE)) == ["demo-0-decode-1-0"]
 
 
+def test_a_lost_service_of_a_replica_that_leaves_stays_away() -> None:
+    cluster = running(MULTI_NODE)
+    cluster.edit(MULTI_NODE.role("decode", replicas=1, workers=1))
+    del cluster.services["demo-0-decode-1-0"]
+    assert not created(cluster.plan(), SERVICE)
+
+
 def test_a_service_goes_once_its_replica_is_gone() -> None:
     cluster = running(MULTI_NODE)
     cluster.edit(MULTI_NODE.role("decode", replicas=1, workers=1))

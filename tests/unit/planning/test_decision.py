@@ -235,6 +235,14 @@ def test_a_group_is_recreated_for_a_whole_replica_that_vanished_unseen() -> None
     assert cluster.leaving() == group_names(0)
 
 
+def test_a_group_is_recreated_for_a_replica_that_leaves_whatever_the_others_do() -> None:
+    cluster = running(PAIR.replicas(2).recovery("ServingGroupRecreate"))
+    cluster.change("demo-1-decode-0-0", ready=False)
+    cluster.step()
+    cluster.change("demo-0-decode-0-0", deleting=True)
+    assert list(deleted(cluster.plan())) == ["demo-0-prefill-0-0"]
+
+
 def test_a_group_is_not_recreated_for_a_replica_that_is_yet_to_be_created() -> None:
     cluster = running(PAIR.recovery("ServingGroupRecreate"))
     cluster.edit(cluster.builder.role("decode", replicas=3))
@@ -369,6 +377,27 @@ def test_a_protected_group_gets_lost_pods_back() -> None:
     made = cluster.plan()
     assert list(created(made)) == ["demo-0-decode-0-0"]
     assert not deleted(made)
+
+
+@pytest.mark.parametrize("policy", ["None", "RoleRecreate"])
+def test_a_multi_node_replica_of_an_older_template_is_replaced_whole_and_never_patched_up(policy: str) -> None:
+    cluster = rolled(MULTI_NODE.rollout(partition=1).recovery(policy))
+    cluster.vanish("demo-0-decode-0-0")
+    cluster.change(LOST, ready=False)
+    assert cluster.plan().actions == ()
+    cluster.restart(LOST)
+    assert list(deleted(cluster.step())) == [LOST]
+    cluster.fail("demo-0-decode-1-0")
+    assert sorted(deleted(cluster.step())) == NODE_NAMES[2:]
+    cluster.finish_deletions()
+    assert list(created(cluster.step())) == NODE_NAMES
+
+
+def test_groups_without_pods_to_come_are_replaced_too() -> None:
+    cluster = running(PAIR.replicas(2).role("decode", replicas=0))
+    cluster.edit(cluster.builder.without_role("prefill"))
+    cluster.converge()
+    assert cluster.pods == {}
 
 
 def test_a_changed_number_of_workers_does_not_touch_groups_before_their_turn() -> None:

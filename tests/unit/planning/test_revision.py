@@ -91,3 +91,9 @@ def test_the_number_of_workers_counts_also_where_it_is_computed() -> None:
     before, after = role_hashes(typed(TYPED)), role_hashes(typed(TYPED, decode=1))
     assert before["prefill"] == after["prefill"]
     assert before["decode"] != after["decode"]
+
+
+def test_revision_and_hashes_are_the_same_in_every_release() -> None:
+    # A change here restarts the pods of every ModelServing when Baton is upgraded: also one by a field that is new.
+    assert revision_of(RAW.desired()) == "jsxrkjw8c6"
+    assert role_hashes(typed(TYPED)) == {"prefill": "lgjk75mvfs", "decode": "ghkkptkskn"}

@@ -94,14 +94,19 @@ def test_with_a_partition_both_revisions_stay() -> None:
     assert (status.current_revision, status.update_revision != old) == (old, True)
 
 
-def test_the_current_revision_is_the_most_common_old_one_when_none_is_known() -> None:
-    cluster = rolling(partition=2)
-    old = cluster.builder.observed_status["currentRevision"]
+def test_with_a_partition_updated_groups_are_never_current() -> None:
+    assert counters(running(PAIR.replicas(2).rollout(partition=1))) == (2, 0, 2, 2)
+
+
+def test_the_current_revision_stays_while_a_group_has_it_and_is_the_most_common_old_one_otherwise() -> None:
+    cluster = rolling(partition=1)
+    first = cluster.builder.observed_status["currentRevision"]
     cluster.converge()
+    second = cluster.builder.observed_status["updateRevision"]
     cluster.edit(cluster.builder.role("decode", image="engine:3").rollout(partition=3))
-    assert cluster.plan().status.current_revision == old
+    assert cluster.plan().status.current_revision == first
     cluster.builder = cluster.builder.status({})
-    assert cluster.plan().status.current_revision == old
+    assert cluster.plan().status.current_revision == second
 
 
 def test_roles_are_counted_over_all_groups() -> None:
@@ -109,6 +114,9 @@ def test_roles_are_counted_over_all_groups() -> None:
     cluster.change("demo-1-decode-0-0", ready=False)
     roles = cluster.plan().status.roles
     assert [(role.name, role.desired, role.ready) for role in roles] == [("prefill", 2, 2), ("decode", 6, 5)]
+    cluster.edit(PAIR.replicas(1).role("decode", replicas=3))
+    roles = cluster.plan().status.roles
+    assert [(role.name, role.desired, role.ready) for role in roles] == [("prefill", 1, 1), ("decode", 3, 3)]
 
 
 def test_the_label_selector_selects_one_pod_a_group() -> None:

@@ -107,6 +107,12 @@ def test_a_typed_serving_needs_nothing_else() -> None:
     assert found.selector.match_labels == {labels.NAME: "v"}
 
 
+def test_engines_that_are_not_ascends_hand_over_by_nixl() -> None:
+    given = serving({"name": "prefill"}, {"name": "decode", "engine": {}}, engine={"kind": "vLLM"})
+
+    assert backend(compiled(route(TO_SERVING), serving=given)).connector is KVConnectorType.NIXL
+
+
 def test_a_typed_serving_without_a_served_name_is_called_by_its_own() -> None:
     assert backend(compiled(route(TO_SERVING), serving=serving({"name": "server"}, engine={}))).model == "v"
 
