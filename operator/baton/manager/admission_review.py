@@ -19,7 +19,7 @@ from baton.api.problems import Problem, Severity
 from baton.api.route import ModelRoute
 from baton.api.server import ModelServer
 from baton.api.serving import ModelServing
-from baton.rendering import expand
+from baton.rendering import check_engines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def _check(new: Kind, old: Kind | None) -> Sequence[Problem]:
     match new:
         case ModelServing():
             problems = check_serving(new, old if isinstance(old, ModelServing) else None)
-            return problems if _errors(problems) else [*problems, *expand(new).problems]
+            return problems if _errors(problems) else [*problems, *check_engines(new)]
         case ModelRoute():
             return check_route(new, old if isinstance(old, ModelRoute) else None)
         case ModelServer():
