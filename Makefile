@@ -37,14 +37,14 @@ check: setup ## Look for faults without changing anything: format, lint, types, 
 	$(BIN)/codespell
 	$(BIN)/pytest -q tests/unit/test_repository.py
 	@$(MAKE) --no-print-directory generate
-	git diff --exit-code -- crds docs/reference
+	git diff --exit-code -- crds charts docs/reference
 
 fix: setup ## Format the code and mend what the linter can mend.
 	$(BIN)/ruff format operator tests bench
 	$(BIN)/ruff check --fix operator tests bench
 
-generate: setup ## Write the generated files: CRDs and the router document's schema.
-	$(BIN)/baton crds --output crds
+generate: setup ## Write the generated files: CRDs, their copies in the chart, and the router document's schema.
+	$(BIN)/baton crds --output crds --output charts/baton/files/crds
 	@mkdir -p docs/reference
 	$(BIN)/baton router --config-schema > docs/reference/router-config.schema.json
 

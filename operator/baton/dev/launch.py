@@ -6,6 +6,7 @@ Whether to start, how often to try, and how to stop is local.py's business.
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import ssl
 import time
@@ -128,10 +129,15 @@ class Launch:
             return False
 
     def _are_crds_established(self) -> bool:
-        # Not `kubectl wait`: it gives up on a CRD that has no status yet.
-        path = "jsonpath={range .items[*]}{.status.conditions[?(@.type=='Established')].status}{'\\n'}{end}"
-        states = self._kubectl.run("get", "crd", "--output", path)
-        return all(state == "True" for state in states.splitlines())
+        # Neither `kubectl wait` nor jsonpath: both give up on a CRD that has no conditions yet.
+        crds = json.loads(self._kubectl.run("get", "crd", "--output=json"))["items"]
+        return all(
+            any(
+                condition["type"] == "Established" and condition["status"] == "True"
+                for condition in crd.get("status", {}).get("conditions") or ()
+            )
+            for crd in crds
+        )
 
     def _are_nodes_ready(self) -> bool:
         return all(node.is_ready for node in self._kubectl.get_nodes())

@@ -47,6 +47,8 @@ _logger = logging.getLogger(__name__)
 
 _GRACE = 5.0
 """Seconds that running reconciles may take to finish at exit."""
+_DISCOVERY_LAG = 1.0
+"""Seconds by which the API server's discovery, from which kopf learns of kinds, may follow new CRDs."""
 _SILENCE = 300.0
 """Seconds without a word from the API server after which the process asks to be restarted."""
 
@@ -230,8 +232,11 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
 
 async def _start(kopf_thread: KopfThread, caches: _Caches) -> None:
     """Start kopf once all kinds were listed: it takes no notice of CRDs that come later than itself."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     for store in caches.kinds.values():
         await store.synced.wait()
+    await asyncio.sleep(min(loop.time() - begun, _DISCOVERY_LAG))
     kopf_thread.start()
 
 

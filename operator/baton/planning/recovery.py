@@ -38,9 +38,13 @@ def examine(replica: RoleReplica, *, grace: timedelta, now: datetime) -> Health:
     failed: list[PodView] = []
     waits: list[float] = []
     for pod in replica.pods:
-        if has_failed(pod):
-            left = _grace_left(pod, grace=grace, now=now)
-            waits.append(left) if left > 0 else failed.append(pod)
+        if not has_failed(pod):
+            continue
+        left = _grace_left(pod, grace=grace, now=now)
+        if left > 0:
+            waits.append(left)
+        else:
+            failed.append(pod)
     lost = any(pod.deleting or (pod.ready and not replica.complete) for pod in replica.pods)
     return Health(tuple(failed), lost, min(waits, default=None))
 

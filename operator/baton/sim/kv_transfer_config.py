@@ -112,7 +112,7 @@ def _check_fields(document: Mapping[str, Any]) -> None:
         )
     if not isinstance(document.get("kv_connector_extra_config", {}), dict):
         raise CommandLineError("ValidationError: KVTransferConfig: kv_connector_extra_config: must be an object")
-    if document.get("kv_load_failure_policy", "fail") not in ("fail", "recompute"):  # noqa: PLR6201 # it may be a list
+    if document.get("kv_load_failure_policy", "fail") not in ("fail", "recompute"):
         raise CommandLineError(
             "ValidationError: KVTransferConfig: kv_load_failure_policy: Input should be 'recompute' or 'fail'"
         )
