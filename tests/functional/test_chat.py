@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from baton.dev.chat import Answer, stream_chat
+from baton.dev.chat import Answer, RefusedError, stream_chat
 from baton.dev.provider import ControlPlaneError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_an_error_in_the_stream_is_told() -> None:
 def test_an_answer_that_is_no_stream_is_shown_in_part() -> None:
     body = b'{"error": "no ready pair"}' + b" " * 1000 + b"x"
     head = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with pytest.raises(ControlPlaneError, match=r"the router answers 503.*no ready pair") as raised:
+    with pytest.raises(RefusedError, match=r"the router answers 503.*no ready pair") as raised:
         chat(head + body)
     assert "x" not in str(raised.value)
 

@@ -98,7 +98,7 @@ engines = optional(
     speculativeConfig=st.fixed_dictionaries({"num_speculative_tokens": sizes}) | objects,
 )
 pod_specs = optional(
-    containers=st.just([{"name": "engine", "env": [{"name": "A"}]}]) | st.just([{"name": "engine", "env": 3}]),
+    containers=st.just([{"name": "engine", "env": [{"name": "A"}]}]) | st.just([{"name": "engine", "volumeMounts": 3}]),
     volumes=values,
     nodeSelector=values,
     hostNetwork=st.booleans(),

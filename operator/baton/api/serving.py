@@ -20,14 +20,23 @@ _HAS_PODS_OR_ENGINE: Final = (
 )
 
 
-def _named_containers(spec: JsonObject) -> JsonObject:
-    containers = spec.get("containers", [])
-    if not isinstance(containers, list) or not all(isinstance(container, dict) for container in containers):
-        raise ValueError("containers should be a list of objects")  # pydantic reports no TypeError
+def _readable(spec: JsonObject) -> JsonObject:
+    """Refuse what Baton could not read; everything else is Kubernetes' to check."""
+    containers = _objects("containers", spec.get("containers", []))
     names = [container.get("name") for container in containers]
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ValueError("each of containers needs a name of its own")
+    for container in [*containers, *_objects("initContainers", spec.get("initContainers") or [])]:
+        _objects("ports", container.get("ports") or [])
+        if not all(isinstance(entry.get("name"), str) for entry in _objects("env", container.get("env") or [])):
+            raise ValueError("each of env needs a name")
     return spec
+
+
+def _objects(field: str, value: object) -> list[JsonObject]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ValueError(f"{field} should be a list of objects")  # pydantic reports no TypeError
+    return value
 
 
 class TemplateMeta(ApiModel):
@@ -41,7 +50,7 @@ class TemplateMeta(ApiModel):
 
 PodSpec = Annotated[
     JsonObject,
-    AfterValidator(_named_containers),
+    AfterValidator(_readable),
     WithJsonSchema(
         {
             "type": "object",
@@ -64,7 +73,7 @@ PodSpec = Annotated[
         }
     ),
 ]
-"""A pod spec as Kubernetes has it. Only the containers' names are checked; the rest is when pods are created."""
+"""A pod spec as Kubernetes has it. Only what Baton reads is checked; the rest is when pods are created."""
 
 
 class PodTemplate(ApiModel):

@@ -16,6 +16,10 @@ _TIMEOUT = 60.0
 _SHOWN_CHARACTERS = 300
 
 
+class RefusedError(ControlPlaneError):
+    """The router answers, but with another status than 200: nothing was streamed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back: the text, the number of chunks with text, and the endpoints that served it."""
@@ -29,7 +33,13 @@ class Answer:
 def stream_chat(
     host: str, port: int, *, model: str, prompt: str, max_tokens: int, show: Callable[[str], None] = lambda _: None
 ) -> Answer:
-    """Send one streamed chat and hand each piece of text to `show`. Raises ControlPlaneError on any other answer."""
+    """Send one streamed chat and hand each piece of text to `show`.
+
+    Raises:
+        RefusedError: the router answers with an error.
+        ControlPlaneError: it does not answer, or the stream breaks off.
+
+    """
     body = {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
@@ -41,7 +51,7 @@ def stream_chat(
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
         if response.status != http.client.OK:
-            raise ControlPlaneError(f"the router answers {response.status}: {_start(response.read())}")
+            raise RefusedError(f"the router answers {response.status}: {_start(response.read())}")
         pieces = _pieces(response, show)
     except (OSError, http.client.HTTPException) as error:
         raise ControlPlaneError(f"the router at {host}:{port} does not answer: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baton.dev.assets import find_asset
-from baton.dev.chat import Answer, stream_chat
+from baton.dev.chat import Answer, RefusedError, stream_chat
 from baton.dev.kubectl import Kubectl
 from baton.dev.progress import Report, Stopwatch
 from baton.dev.provider import ControlPlaneError
@@ -88,7 +88,7 @@ class Demo:
         while True:
             try:
                 return stream_chat(HOST, self.port, model=_MODEL, prompt=prompt, max_tokens=tokens, show=show)
-            except ControlPlaneError:
+            except RefusedError:
                 if watch.seconds > _PATIENCE:
                     raise
                 time.sleep(0.2)

@@ -26,6 +26,13 @@ _LOGIN_PAUSE = 5.0
 """Seconds before logging in again: kopf does so at once after each refusal, however often that was."""
 _STOP_TIME = 5.0
 """Seconds that kopf's thread gets to end, which takes it less than one."""
+_LOG_LEVELS = {
+    "kopf.objects": logging.WARNING,  # else a line for every event
+    "kopf.activities.authentication": logging.WARNING,
+    "kopf._core.engines.activities": logging.WARNING,
+    "kopf._core.reactor.running": logging.ERROR,  # it warns of living in a thread
+    "kopf._cogs.clients.watching": logging.CRITICAL,  # a line a try; the reflectors tell of an outage once
+}
 
 
 class KopfThread:
@@ -115,9 +122,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
-    settings.networking.error_backoffs = [1, 2, 4, 8, *[10] * 30]  # outlives an API server's upgrade, and not by much
+    settings.networking.error_backoffs = [1, 1, *[3] * 100]  # outlives an API server's upgrade, and by seconds only
     settings.process.ultimate_exiting_timeout = None  # it would kill the whole process
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for every event
-    logging.getLogger("kopf.activities.authentication").setLevel(logging.WARNING)
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns of living in a thread
-    logging.getLogger("kopf._core.engines.activities").setLevel(logging.WARNING)
+    for name, level in _LOG_LEVELS.items():
+        logging.getLogger(name).setLevel(level)

@@ -89,6 +89,8 @@ def _remove_surplus_groups(target: Target, groups: Mapping[int, Group], decision
 
 def _remove_surplus_replicas(group: Group, decision: Decision) -> None:
     for role in group.expected:
+        if len(group.roles.get(role.name, ())) <= role.replicas:
+            continue
         for replica in surplus(_staying_replicas(group, role, decision), wanted=role.replicas):
             decision.doom(replica.pods, f"{role_id(role.name, replica.ordinal)} is surplus")
 
@@ -103,7 +105,7 @@ def _recover(target: Target, group: Group, decision: Decision, *, now: datetime)
             if has_lost_replica(target.serving, group, role, staying=staying):
                 decision.doom(group.pods, f"a replica of {role.name} was lost")
     for replica in group.replicas:
-        if decision.keeps(replica):
+        if not replica.running and decision.keeps(replica):
             health = examine(replica, grace=grace, now=now)
             if health.wait is not None:
                 decision.waits.append(health.wait)

@@ -28,13 +28,11 @@ def has_failed(pod: PodView) -> bool:
 
 
 def examine(replica: RoleReplica, *, grace: timedelta, now: datetime) -> Health:
-    """Examine a role replica.
+    """Examine a role replica that does not run.
 
     A pod is lost when it leaves, or when it is missing although another one is ready: a replica that was never
     complete has no ready pod, and is completed instead.
     """
-    if replica.running:
-        return Health()
     failed: list[PodView] = []
     waits: list[float] = []
     for pod in replica.pods:

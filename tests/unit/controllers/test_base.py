@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from itertools import count
 from typing import TYPE_CHECKING
@@ -240,5 +241,83 @@ def test_one_slow_key_does_not_hold_up_another() -> None:
         bench.controller.queue.add("quick")
         await bench.run_for(1)
         assert bench.seen == [(0, "slow"), (0, "quick")]
+
+    virtual_time.run(story())
+
+
+def test_a_change_that_the_projection_does_not_show_concerns_nobody() -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.pods.offer("ADDED", pod("a", version=1, owner="x"))
+        bench.pods.synced.set()
+        running = asyncio.ensure_future(bench.run_for(5))
+        await asyncio.sleep(1)
+        bench.pods.offer("MODIFIED", pod("a", version=2, owner="x"))
+        await running
+        assert bench.keys() == ["x"]
+
+    virtual_time.run(story())
+
+
+def taking(seconds: float) -> Callable[[], Awaitable[float | None]]:
+    async def answer() -> float | None:
+        await asyncio.sleep(seconds)
+        return None
+
+    return answer
+
+
+async def change_every(interval: float, bench: Bench, *, until: float) -> None:
+    loop = asyncio.get_running_loop()
+    while loop.time() < until:
+        bench.pods.offer("ADDED", pod(f"p{next(_numbers)}", version=1, owner="x"))
+        await asyncio.sleep(interval)
+
+
+@pytest.mark.parametrize(("takes", "expected"), [(0.02, 0.1), (0.1, 0.5), (0.3, 1.0)])
+def test_a_burst_of_changes_is_gathered_the_more_the_longer_a_reconcile_takes(takes: float, expected: float) -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.pods.synced.set()
+        bench.answers["x"] = [taking(takes)] * 1000
+        running = asyncio.ensure_future(bench.run_for(10))
+        await change_every(0.001, bench, until=9)
+        await running
+        times = bench.times()
+        first, *later = [after - before for before, after in itertools.pairwise(times)]
+        assert first == pytest.approx(takes, abs=0.002), "nobody knew yet how long it takes"
+        assert later == pytest.approx([expected] * len(later), abs=0.002)
+
+    virtual_time.run(story())
+
+
+def test_the_first_change_after_a_quiet_time_is_acted_on_at_once() -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.pods.synced.set()
+        bench.answers["x"] = [taking(0.3)] * 3
+        running = asyncio.ensure_future(bench.run_for(20))
+        for moment in (1, 5, 9):
+            await asyncio.sleep(moment - asyncio.get_running_loop().time())
+            bench.pods.offer("ADDED", pod(f"p{moment}", version=1, owner="x"))
+        await running
+        assert bench.times() == pytest.approx([1, 5, 9])
+
+    virtual_time.run(story())
+
+
+def test_a_failure_keeps_its_own_back_off() -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.pods.synced.set()
+
+        async def slow_failure() -> float | None:
+            await asyncio.sleep(0.1)
+            raise Conflict(409, "Conflict", "another version")
+
+        bench.answers["x"] = [slow_failure]
+        bench.controller.queue.add("x")
+        await bench.run_for(10)
+        assert bench.times() == pytest.approx([0, 0.105])
 
     virtual_time.run(story())

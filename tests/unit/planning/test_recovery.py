@@ -84,7 +84,3 @@ def test_a_pod_is_lost_when_it_is_missing_beside_a_ready_one() -> None:
 
 def test_a_replica_that_was_never_complete_has_lost_nothing() -> None:
     assert not examined(STARTING, complete=False).lost
-
-
-def test_a_running_replica_is_healthy() -> None:
-    assert examined(READY, running=True, grace=GRACE) == Health()
