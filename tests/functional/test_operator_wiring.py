@@ -36,6 +36,7 @@ class Operator:
     def __init__(self, server: FakeApiServer, client: Client) -> None:
         self.server = server
         self.client = client
+        self.generation = 0
         self.caches = app._caches(client)
         recorder = EventRecorder(client, clock=SystemClock())
         settings = OperatorSettings()
@@ -47,7 +48,8 @@ class Operator:
 
     def apply(self, document: JsonObject) -> None:
         resource = next(kind for kind in self.caches.kinds if kind.kind == document["kind"])
-        metadata = {"generation": 1, **document["metadata"], "namespace": "ns"}
+        self.generation += 1
+        metadata = {**document["metadata"], "namespace": "ns", "generation": self.generation}
         found = self.server.put(
             resource.path(None), metadata["name"], metadata=metadata, kind=document["kind"], spec=document["spec"]
         )
@@ -134,8 +136,14 @@ async def test_a_route_follows_its_pods_its_serving_and_its_server(operator: Ope
     await until(lambda: says("demo", "no request is routed"))
     await until(lambda: says("behind", "no request is routed"))
 
-    operator.apply(raw())
+    operator.apply(raw(replicas=0))  # it has no pods that could tell of it
     await until(lambda: says("demo", "Ready endpoints: serving/demo: 0"))
+    operator.apply(raw())
+
+    async def has_pods() -> bool:
+        return bool(await operator.pods("demo"))
+
+    await until(has_pods)
     operator.apply(model_server("server", workloadSelector=selector))
     await until(lambda: says("behind", "Ready endpoints: server/server: 0"))
 
