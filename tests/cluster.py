@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from baton.dev.chat import Answer, stream_chat
+from baton.dev.chat import Answer, RefusedError, stream_chat
 from baton.dev.provider import ControlPlaneError
 from baton.dev.system import HOST
 
@@ -70,7 +70,7 @@ class Cluster:
         while True:
             try:
                 answer = self.chat(model)
-            except ControlPlaneError:
+            except RefusedError:
                 if time.monotonic() > deadline:
                     raise
             else:
