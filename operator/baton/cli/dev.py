@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from baton.cli.demo import demo
 from baton.dev.kind import KindControlPlane
 from baton.dev.kubeconfig import KubeconfigControlPlane
 from baton.dev.local import DEFAULT_NODES, MAXIMUM_NODES, LocalControlPlane
@@ -47,6 +48,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.group()
 def dev() -> None:
     """Run a Kubernetes control plane on this machine, without root and containers."""
+
+
+dev.add_command(demo)
 
 
 @dev.command()

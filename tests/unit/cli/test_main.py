@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -18,7 +22,9 @@ def test_without_a_command_the_commands_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[name] for name in sorted(main.commands)] + [["dev", name] for name in ("up", "down", "status", "demo")]
+    "command",
+    [[name] for name in main.list_commands(click.Context(main))]
+    + [["dev", name] for name in ("up", "down", "status", "demo")],
 )
 def test_every_command_says_what_it_does(command: list[str]) -> None:
     result = CliRunner().invoke(main, [*command, "--help"])
@@ -30,3 +36,9 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["conduct"])
     assert result.exit_code == 2
     assert "No such command 'conduct'" in result.output
+
+
+def test_the_router_is_started_without_the_libraries_of_the_operator() -> None:
+    code = "import sys; import baton.cli.main as m; m.main.get_command(None, 'router'); print('kopf' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
