@@ -21,14 +21,21 @@ SHELLCHECK = str(Path(sys.executable).with_name("shellcheck"))
 def test_all_ranks_start_as_planned(tmp_path: Path) -> None:
     tricky = {"env": {"GREETING": 'it\'s "me" $HOME `id` $(POD_IP) $(id)'}, "flags": {"note": "a'b\nc $x"}}
     planned = small(**tricky)
-    pod = enter(tmp_path, planned)
+    pod = enter(tmp_path, planned, LD_LIBRARY_PATH="/cann")
 
     with running(pod):
         for launch in launches(planned):
             facts = pod.rank(launch.rank)
-            argv, environment = seen(launch, {"POD_IP": "127.0.0.1", "LD_PRELOAD": ""})
+            argv, environment = seen(launch, {"POD_IP": "127.0.0.1", "LD_PRELOAD": "", "LD_LIBRARY_PATH": "/cann"})
             assert facts["argv"] == argv
             assert {name: facts["env"][name] for name in environment} == environment
+
+
+def test_libraries_are_never_looked_for_in_the_working_directory(tmp_path: Path) -> None:
+    pod = enter(tmp_path, small())
+
+    with running(pod):
+        assert set(pod.rank(0)["env"]["LD_LIBRARY_PATH"].split(":")) == {"/usr/local/lib"}
 
 
 def test_prefill_of_a_pair_starts_with_the_kv_transfer_of_its_replica(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ DEFAULTS: Final = (
     Default("VLLM_ASCEND_ENABLE_FLASHCOMM1", "1", phases=_AGGREGATED),
     Default("HCCL_OP_EXPANSION_MODE", "AIV"),
     Default("LD_PRELOAD", "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2:$(LD_PRELOAD)"),
+    # Mooncake's libraries; vLLM-Ascend's images name the directory in .bashrc, which only interactive shells read.
+    Default("LD_LIBRARY_PATH", "$(LD_LIBRARY_PATH):/usr/local/lib"),
     # Engines find each other's blocks by hashes, which depend on this seed.
     Default("PYTHONHASHSEED", "0", is_for_store=True),
     Default("ACL_OP_INIT_MODE", "1", accelerators=_A3, is_for_store=True),
@@ -56,7 +58,7 @@ DEFAULTS: Final = (
     # Everything else that UCX knows needs hardware.
     Default("UCX_TLS", "tcp", accelerators=_CPU, phases=_PAIRED),
 )
-"""Values of vLLM-Ascend's DeepSeek-V4-Flash tutorial and of its guide to the KV pool."""
+"""Values of vLLM-Ascend's DeepSeek-V4-Flash tutorial, of its guide to the KV pool, and of its Dockerfiles."""
 
 STORE_FILE: Final = f"{LAUNCH_DIRECTORY}/store.json"
 

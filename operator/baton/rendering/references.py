@@ -17,6 +17,8 @@ _SHELL: Final[Mapping[str, str]] = {
     "ROLE_ID": '"${ROLE_ID}"',
     "WORKER_INDEX": '"${WORKER_INDEX}"',
     "ENTRY_ADDRESS": '"${ENTRY_ADDRESS}"',
+    # An empty entry in it would be the working directory.
+    "LD_LIBRARY_PATH": '"${LD_LIBRARY_PATH:-/usr/local/lib}"',
     "LD_PRELOAD": '"${LD_PRELOAD-}"',
     "data_parallel_address": '"${data_parallel_address}"',
     "devices": '"${devices}"',

@@ -29,6 +29,12 @@ DIFFERENCES: dict[Difference, str] = {
         "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2:$LD_PRELOAD",
         "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2:$(LD_PRELOAD)",
     ): "our notation of a reference",
+    (
+        "env",
+        "LD_LIBRARY_PATH",
+        MISSING,
+        "$(LD_LIBRARY_PATH):/usr/local/lib",
+    ): "the image sets it in .bashrc; without it Mooncake's libraries are not found from a script",
     ("env", "HCCL_CONNECT_TIMEOUT", "120", "1200"): "a rank that starts two minutes later breaks it; 1200 elsewhere",
     ("env", "VLLM_HOST_IP", MISSING, "$(POD_IP)"): "the connector advertises it; without it it is guessed",
     ("env", "VLLM_ENGINE_READY_TIMEOUT_S", MISSING, "3600"): "the default of 600 s is too short for large weights",
