@@ -93,6 +93,7 @@ engines = optional(
     startupTimeoutSeconds=st.integers(1, 9000),
     terminationGracePeriodSeconds=st.integers(1, 9000),
     flags=objects,
+    removeFlags=st.lists(names, max_size=2),
     env=st.dictionaries(names | texts, texts, max_size=3),
     kvTransferExtraConfig=objects,
     speculativeConfig=st.fixed_dictionaries({"num_speculative_tokens": sizes}) | objects,

@@ -360,8 +360,13 @@ class Engine(ApiModel):
     flags: FreeObject | None = Field(
         default=None,
         description="Other vllm flags by name without dashes; true is a bare flag, false is --no-NAME, objects become "
-        "JSON, null removes a computed flag (kubectl apply drops nulls, kubectl apply --server-side does not). "
-        "They win over what is computed, except ports, ranks and sizes.",
+        "JSON. They win over what is computed, except ports, ranks and sizes. Not null, which kubectl apply drops: use "
+        "removeFlags.",
+    )
+    remove_flags: list[str] | None = Field(
+        default=None,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+        description="Names of flags that are left out, computed ones and in a role those of the shared engine.",
     )
     env: dict[str, str] | None = Field(
         default=None,

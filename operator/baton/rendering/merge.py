@@ -1,7 +1,8 @@
 """Puts a role's engine over the shared one, and knows which of the two a field was written in.
 
 Unset fields are inherited; objects are merged field by field. In free objects such as additionalConfig a null removes
-the shared key (RFC 7386); in flags it stays, because there it also removes what Baton computes.
+the shared key (RFC 7386); in flags it stays, because there it also removes what Baton computes. What `removeFlags`
+names is such a null.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _SHALLOW = {"flags", "env"}
 
 def merge_engines(shared: Engine | None, own: Engine | None) -> Engine:
     """Return the engine of a role from `spec.template.engine` and `roles[].engine`."""
-    return _merge(shared or Engine(), own or Engine())
+    return _merge(_without_removals(shared or Engine()), _without_removals(own or Engine()))
 
 
 def merge_objects(base: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonObject:
@@ -50,6 +51,14 @@ def _is_set(engine: Engine, field: str) -> bool:
     for name in field.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value is not None
+
+
+def _without_removals(engine: Engine) -> Engine:
+    """Return the engine with `removeFlags` as nulls in `flags`, which can be merged."""
+    if not engine.remove_flags:
+        return engine
+    flags = {**(engine.flags or {}), **dict.fromkeys(engine.remove_flags)}
+    return engine.model_copy(update={"flags": flags, "remove_flags": None})
 
 
 def _merge(shared: _Part, own: _Part) -> _Part:

@@ -33,6 +33,14 @@ def test_a_null_flag_stays_because_it_also_removes_a_computed_one() -> None:
     assert merged.flags == {"a": None, "b": {"y": 2}}
 
 
+def test_a_removed_flag_may_be_shared_computed_or_set_again_by_a_role() -> None:
+    shared = _engine(flags={"a": 1}, removeFlags=["b", "c"])
+    merged = merge_engines(shared, _engine(flags={"c": 2}, removeFlags=["a"]))
+
+    assert merged.flags == {"a": None, "b": None, "c": 2}
+    assert merged.remove_flags is None
+
+
 def test_one_engine_may_be_missing() -> None:
     assert merge_engines(None, _engine(image="a")) == _engine(image="a")
     assert merge_engines(_engine(env={"A": "1"}), None) == _engine(env={"A": "1"})

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from baton.api.engine import Engine
 from baton.api.problems import Severity
 from baton.api.serving import PodTemplate
 from baton.rendering.arguments import OWNED, canonical_flags, computed_flags, words_of
@@ -37,7 +38,14 @@ def _owned_flag(group: Group) -> Iterator[Finding]:
         computed = computed_flags(role.plan)
         for name, value in canonical_flags(role.plan.engine.flags or {}).items():
             if name in OWNED and not _is_same(value, computed.get(name)):
-                yield found(role.path("flags"), name=name, cure=OWNED[name])
+                yield found(_flag_path(role, value), name=name, cure=OWNED[name])
+
+
+def _flag_path(role: TypedRole, value: Any) -> str:
+    """Return the field a flag of this value was written in; merging turns those to remove into nulls."""
+    engines = [engine for engine in (role.shared, role.role.engine) if engine is not None]
+    is_removed = value is None and any(engine.remove_flags for engine in engines)
+    return role.path("removeFlags" if is_removed else "flags")
 
 
 def _is_same(value: Any, computed: Any) -> bool:
@@ -47,9 +55,9 @@ def _is_same(value: Any, computed: Any) -> bool:
 
 def _bad_flag(group: Group) -> Iterator[Finding]:
     for role in group.typed:
-        for written in role.plan.engine.flags or {}:
+        for written, value in (role.plan.engine.flags or {}).items():
             if not _FLAG.fullmatch(written.replace("_", "-")):
-                yield found(role.path("flags"), name=written)
+                yield found(_flag_path(role, value), name=written)
 
 
 def _doubled_flag(group: Group) -> Iterator[Finding]:
@@ -57,7 +65,30 @@ def _doubled_flag(group: Group) -> Iterator[Finding]:
         computed = computed_flags(role.plan)
         for name, value in canonical_flags(role.plan.engine.flags or {}).items():
             if name in computed and name not in OWNED and not _is_same(value, computed[name]):
-                yield found(role.path("flags"), name=name)
+                yield found(_flag_path(role, value), name=name)
+
+
+def _layers(group: Group) -> Iterator[tuple[str, Engine]]:
+    """Yield the engines as they are written, with their paths."""
+    for role in group.typed:
+        if role.shared is not None:
+            yield "spec.template.engine", role.shared
+        if role.role.engine is not None:
+            yield f"spec.template.roles[{role.index}].engine", role.role.engine
+
+
+def _null_flag(group: Group) -> Iterator[Finding]:
+    for path, engine in _layers(group):
+        for name, value in (engine.flags or {}).items():
+            if value is None:
+                yield found(f"{path}.flags", name=name)
+
+
+def _removed_flag(group: Group) -> Iterator[Finding]:
+    for path, engine in _layers(group):
+        written = canonical_flags({name: value for name, value in (engine.flags or {}).items() if value is not None})
+        for name in canonical_flags(dict.fromkeys(engine.remove_flags or ())).keys() & written.keys():
+            yield found(f"{path}.removeFlags", name=name)
 
 
 def _owned_variable(group: Group) -> Iterator[Finding]:
@@ -152,6 +183,14 @@ RULES: Final = (
         "use the typed field alone if this is not meant",
         Severity.WARNING,
     ),
+    Rule(
+        "flag-null",
+        _null_flag,
+        "kubectl apply drops the null of {name}, at the latest when it is repeated",
+        "write {name} into removeFlags instead",
+        Severity.WARNING,
+    ),
+    Rule("flag-removed", _removed_flag, "--{name} is in flags, too", "remove it from one of the two"),
     Rule(
         "variable-computed",
         _owned_variable,

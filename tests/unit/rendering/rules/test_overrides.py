@@ -39,6 +39,17 @@ CASES = {
             "if this is not meant"
         ),
     ),
+    "flag-null": (
+        serving(role(flags={"x": None})),
+        (
+            f"warning: {ENGINE}.flags: kubectl apply drops the null of x, at the latest when it is repeated; write x "
+            "into removeFlags instead"
+        ),
+    ),
+    "flag-removed": (
+        serving(role(flags={"max_num_seqs": 2}, removeFlags=["max-num-seqs"])),
+        f"error: {ENGINE}.removeFlags: --max-num-seqs is in flags, too; remove it from one of the two",
+    ),
     "variable-computed": (
         serving(role(env={"ASCEND_RT_VISIBLE_DEVICES": "0"}, parallel={"data": 2})),
         (
@@ -147,3 +158,9 @@ def test_other_flags_and_variables_are_the_users() -> None:
 @pytest.mark.parametrize("name", ["MY_OWN", "PATH"])
 def test_variables_that_the_launch_does_not_set_may_be_in_the_template(name: str) -> None:
     assert problems(_variable(name), overrides.RULES) == []
+
+
+def test_a_removed_flag_is_complained_about_where_it_is_written() -> None:
+    (problem,) = problems(serving(role(removeFlags=["port"])), overrides.RULES)
+
+    assert problem == f"error: {ENGINE}.removeFlags: --port is computed; set ports.api"
