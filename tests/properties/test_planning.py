@@ -218,10 +218,7 @@ class Lifecycle(RuleBasedStateMachine):
         target, groups = self._arranged()
         status = self.cluster.plan().status
         assert status.available_replicas == status.replicas == target.replicas
-        assert {condition.type for condition in status.conditions if condition.status == "True"} == {
-            "Accepted",
-            "Available",
-        }
+        assert {condition.type for condition in status.conditions if condition.status == "True"} == {"Available"}
         if target.has_pods:
             assert len(groups) == target.replicas
         for group in groups.values():

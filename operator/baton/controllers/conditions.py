@@ -11,7 +11,6 @@ from baton.api.problems import Problem, Severity
 from baton.kube.errors import NotFound
 from baton.kube.types import key_of
 from baton.planning.conditions import update_conditions
-from baton.planning.status import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from baton.kube.store import Store
     from baton.kube.types import JsonObject, Resource
 
+_ACCEPTED = "Accepted"
 _MESSAGE_LIMIT = 2048
 """Characters of a condition's message: enough for a list of faults, small in `kubectl describe`."""
 
@@ -35,11 +35,11 @@ def accepted(problems: Sequence[Problem]) -> Condition:
     """Return the condition that says whether a spec can be used, and with which doubts."""
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
     if errors:
-        return Condition(type=ACCEPTED, status="False", reason="Invalid", message=joined(errors))
+        return Condition(type=_ACCEPTED, status="False", reason="Invalid", message=joined(errors))
     if problems:
         message = joined(["The spec can be used", *problems])
-        return Condition(type=ACCEPTED, status="True", reason="AcceptedWithWarnings", message=message)
-    return Condition(type=ACCEPTED, status="True", reason="Accepted", message="The spec is valid")
+        return Condition(type=_ACCEPTED, status="True", reason="AcceptedWithWarnings", message=message)
+    return Condition(type=_ACCEPTED, status="True", reason="Accepted", message="The spec is valid")
 
 
 def with_conditions(raw: JsonObject, wanted: Iterable[Condition], *, now: datetime) -> list[JsonObject]:

@@ -88,6 +88,8 @@ class Access:
     server_name: str | None = None
     """The name that the server's certificate has, if it is another than the URL's host."""
     proxy: str | None = None
+    namespace: str = "default"
+    """The namespace that is meant where none is named: that of the context, or of the pod."""
 
 
 def open_access(url: str, token: str | None = None) -> Access:
@@ -121,7 +123,11 @@ def in_cluster_access(
         return Credentials(f"Bearer {token}", lifetime=_TOKEN_LIFETIME)
 
     url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return Access(url=url, authorization=Authorization(load), tls=tls_context(authority))
+    namespace_file = service_account / "namespace"
+    namespace = namespace_file.read_text().strip() if namespace_file.exists() else ""
+    return Access(
+        url=url, authorization=Authorization(load), tls=tls_context(authority), namespace=namespace or "default"
+    )
 
 
 def tls_context(

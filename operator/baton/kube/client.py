@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import orjson
 
 from baton.api.labels import FIELD_MANAGER
-from baton.kube.access import Access, in_cluster_access, open_access
+from baton.kube.access import Access, open_access
 from baton.kube.clock import SystemClock
 from baton.kube.errors import Transient
 from baton.kube.kubeconfig import kubeconfig_access
@@ -45,6 +45,8 @@ class Client:
     def __init__(self, access: Access, *, connections: int = CONNECTIONS, timeout: float = TIMEOUT) -> None:
         self._transport = Transport(access, connections=connections)
         self._timeout = timeout
+        self.namespace = access.namespace
+        """The namespace that is meant where none is named."""
 
     @classmethod
     async def from_kubeconfig(
@@ -58,11 +60,6 @@ class Client:
         """Use a kubeconfig's credentials; without a path that of $KUBECONFIG or ~/.kube/config."""
         access = await kubeconfig_access(path, context=context, clock=SystemClock())
         return cls(access, connections=connections, timeout=timeout)
-
-    @classmethod
-    def in_cluster(cls, *, connections: int = CONNECTIONS, timeout: float = TIMEOUT) -> Self:
-        """Use the service account of the pod this process runs in."""
-        return cls(in_cluster_access(), connections=connections, timeout=timeout)
 
     @classmethod
     def from_url(

@@ -25,7 +25,7 @@ async def kubeconfig_access(path: str | None, *, context: str | None, clock: Clo
     Without a path the file is that of $KUBECONFIG, or ~/.kube/config. Token files and exec plugins are asked again when
     their token ends or is refused. Client certificates are read once.
     """
-    configuration, credentials = await _load(path, context, clock)
+    configuration, credentials, namespace = await _load(path, context, clock)
 
     async def load() -> Credentials:
         return (await _load(path, context, clock))[1]
@@ -45,10 +45,11 @@ async def kubeconfig_access(path: str | None, *, context: str | None, clock: Clo
         tls=tls,
         server_name=configuration.tls_server_name,
         proxy=configuration.proxy,
+        namespace=namespace,
     )
 
 
-async def _load(path: str | None, context: str | None, clock: Clock) -> tuple[Configuration, Credentials]:
+async def _load(path: str | None, context: str | None, clock: Clock) -> tuple[Configuration, Credentials, str]:
     from kubernetes_asyncio import config  # noqa: PLC0415 # takes 75 MB and a second, wasted inside a cluster
     from kubernetes_asyncio.client import Configuration  # noqa: PLC0415
 
@@ -64,7 +65,9 @@ async def _load(path: str | None, context: str | None, clock: Clock) -> tuple[Co
         raise ConfigurationError(f"{_name(path)}: needs clusters, users, and contexts that name both") from error
     ends: dt.datetime | None = getattr(loader, "exec_plugin_expiry", None)
     lifetime = None if ends is None else (ends - clock.now()).total_seconds() * 0.8
-    return configuration, Credentials(configuration.api_key.get(_HEADER), lifetime=lifetime)
+    meant = (loader.current_context or {}).get("context") or {}
+    credentials = Credentials(configuration.api_key.get(_HEADER), lifetime=lifetime)
+    return configuration, credentials, meant.get("namespace") or "default"
 
 
 def _name(path: str | None) -> str:

@@ -19,7 +19,6 @@ from baton.planning.naming import role_id
 from baton.planning.state import Group
 from baton.planning.target import Target
 
-ACCEPTED = "Accepted"
 AVAILABLE = "Available"
 PROGRESSING = "Progressing"
 UPDATE_IN_PROGRESS = "UpdateInProgress"
@@ -119,7 +118,7 @@ def _current_revision(target: Target, groups: Mapping[int, Group]) -> str:
 
 
 def _conditions(target: Target, outlooks: Sequence[_Outlook], *, why: str) -> list[Condition]:
-    """Return Accepted and whichever of the other three holds, with the texts existing clients know.
+    """Return whichever of the three holds, with the texts existing clients know.
 
     The two that do not hold are told once they were told before; Available always, with what the pods wait for.
     """
@@ -136,7 +135,6 @@ def _conditions(target: Target, outlooks: Sequence[_Outlook], *, why: str) -> li
     told = {AVAILABLE, *(condition.type for condition in target.serving.status.conditions)}
     ended = [name for name in (AVAILABLE, PROGRESSING, UPDATE_IN_PROGRESS) if name != holds and name in told]
     return [
-        Condition(type=ACCEPTED, status="True", reason="Accepted", message="The spec can be served"),
         Condition(type=holds, status="True", reason=reason, message=message),
         *(
             Condition(type=name, status="False", reason=reason, message=message + (why if name == AVAILABLE else ""))

@@ -100,6 +100,12 @@ def test_a_pod_finds_its_api_server(service_account: Path, host: str, url: str) 
     assert access.url == url
     assert access.tls is not None
     assert access.tls.verify_mode is ssl.CERT_REQUIRED
+    assert access.namespace == "default"
+
+
+def test_a_pod_means_its_own_namespace(service_account: Path) -> None:
+    (service_account / "namespace").write_text("team")
+    assert in_cluster_access(environment=ENVIRONMENT, service_account=service_account).namespace == "team"
 
 
 def test_outside_a_cluster_the_cure_is_a_kubeconfig() -> None:

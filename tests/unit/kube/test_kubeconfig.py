@@ -34,7 +34,7 @@ def write(folder: Path, *, user: dict[str, Any], cluster: dict[str, Any] | None 
         "current-context": "main",
         "contexts": [
             {"name": "main", "context": {"cluster": "c", "user": "u"}},
-            {"name": "other", "context": {"cluster": "d", "user": "u"}},
+            {"name": "other", "context": {"cluster": "d", "user": "u", "namespace": "team"}},
         ],
         "clusters": [
             {"name": "c", "cluster": {"server": "http://127.0.0.1:8001/", **(cluster or {})}},
@@ -57,14 +57,14 @@ def load(path: str | None, context: str | None = None) -> tuple[Access, str | No
 
 def test_a_token_becomes_the_header(tmp_path: Path) -> None:
     access, header = load(write(tmp_path, user={"token": "secret"}))
-    assert access.url == "http://127.0.0.1:8001"
+    assert (access.url, access.namespace) == ("http://127.0.0.1:8001", "default")
     assert access.tls is None
     assert header == "Bearer secret"
 
 
 def test_another_context_can_be_chosen(tmp_path: Path) -> None:
     access, _ = load(write(tmp_path, user={"token": "secret"}), "other")
-    assert access.url == "http://127.0.0.2:8002"
+    assert (access.url, access.namespace) == ("http://127.0.0.2:8002", "team")
 
 
 def test_the_authority_and_the_server_s_name_are_used(tmp_path: Path) -> None:

@@ -149,7 +149,6 @@ def test_new_groups_are_progressing() -> None:
     cluster = Cluster(PAIR.replicas(3))
     text = "Some groups is progressing: [0 1 2]"
     assert conditions(cluster) == {
-        "Accepted": ("True", "Accepted", "The spec can be served"),
         "Progressing": ("True", "GroupProgressing", text),
         "Available": ("False", "GroupProgressing", text),
     }
@@ -158,7 +157,6 @@ def test_new_groups_are_progressing() -> None:
 def test_available_ends_what_was_in_progress() -> None:
     text = "All Serving groups are ready"
     assert conditions(running(PAIR)) == {
-        "Accepted": ("True", "Accepted", "The spec can be served"),
         "Progressing": ("False", "AllGroupsReady", text),
         "Available": ("True", "AllGroupsReady", text),
     }
@@ -224,7 +222,6 @@ def test_transition_times_move_only_with_the_status() -> None:
     cluster.step()
     first = {entry.type: entry.last_transition_time for entry in cluster.plan().status.conditions}
     assert first["Available"] == first["Progressing"] == cluster.now
-    assert first["Accepted"] == times["Accepted"]
     cluster.pass_time(60)
     cluster.change("demo-1-decode-0-0", ready=False)
     assert {entry.type: entry.last_transition_time for entry in cluster.plan().status.conditions} == first
