@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from baton.api import labels
 from baton.api.admission import check_route, check_server
 from baton.api.route import ModelRoute
 from baton.api.server import ModelServer
 from baton.api.serving import ModelServing
-from baton.controllers.projection import child_record, document_record, kind_projection, pod_record
+from baton.controllers.projection import child_record, document_record, kind_projection, pod_record, template_record
 from baton.controllers.routes import RouteReconciler, RouteStores
 from baton.controllers.servers import ServerReconciler
 from baton.controllers.serving import ServingReconciler, ServingStores
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 KEY = "ns", "demo"
 NETWORKING = "networking.serving.volcano.sh/v1alpha1"
+SELECTORS = {"launches": labels.LAUNCH, "documents": labels.ROUTER_CONFIG, "templates": labels.TEMPLATES}
 KINDS = {kind.kind: kind for kind in (MODEL_SERVINGS, MODEL_SERVERS, MODEL_ROUTES, PODS, SERVICES, CONFIG_MAPS)}
 
 
@@ -76,10 +78,15 @@ class Rig:
             "services": (SERVICES, Store(child_record)),
             "launches": (CONFIG_MAPS, Store(child_record)),
             "documents": (CONFIG_MAPS, Store(document_record)),
+            "templates": (CONFIG_MAPS, Store(template_record)),
         }
         kept = {name: store for name, (_, store) in self.stores.items()}
         serving_stores = ServingStores(
-            servings=kept["servings"], pods=kept["pods"], services=kept["services"], config_maps=kept["launches"]
+            servings=kept["servings"],
+            pods=kept["pods"],
+            services=kept["services"],
+            config_maps=kept["launches"],
+            templates=kept["templates"],
         )
         route_stores = RouteStores(
             routes=kept["routes"],
@@ -88,7 +95,7 @@ class Rig:
             pods=kept["pods"],
             config_maps=kept["documents"],
         )
-        serving_stores.index_owners()
+        serving_stores.index()
         route_stores.index_references()
         self._servings = ServingReconciler(
             client=client, stores=serving_stores, clock=self.clock, recorder=self.recorder
@@ -140,8 +147,9 @@ class Rig:
 
     async def look(self) -> None:
         """Fill the caches with what the server has."""
-        for resource, store in self.stores.values():
-            found = [item async for page in self.client.list_pages(resource) for item in page["items"]]
+        for name, (resource, store) in self.stores.items():
+            pages = self.client.list_pages(resource, label_selector=SELECTORS.get(name))
+            found = [item async for page in pages for item in page["items"]]
             store.keep_only({store.offer(None, item) for item in found})
 
     async def find(self, resource: Resource, name: str) -> JsonObject | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,6 +22,7 @@ from baton.manager.settings import OperatorSettings
 from builders import serving
 from fake_api_server import FakeApiServer
 from functional.reconciler_fixture import model_server, route
+from rendering_builders import pair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -150,6 +152,30 @@ async def test_a_route_follows_its_pods_its_serving_and_its_server(operator: Ope
     await operator.set_ready("demo-0-decode-0-0")
     await until(lambda: says("demo", "Ready endpoints: serving/demo: 1"))
     await until(lambda: says("behind", "Ready endpoints: server/server: 1"))
+
+
+async def test_a_changed_template_renders_anew_whoever_names_it_and_nobody_else(operator: Operator) -> None:
+    labelled = {"labels": {labels.TEMPLATES: "true"}}
+    for name in ("one", "other"):
+        document = pair(templates={"configMap": f"of-{name}"}).document()
+        operator.apply({**document, "metadata": {"name": name, "uid": f"uid-of-{name}"}})
+        operator.server.put("/api/v1/configmaps", f"of-{name}", data={"ready.sh.j2": "exit 0\n"})
+
+    async def has_launches(name: str, *texts: str) -> bool:
+        found = await operator.client.list(CONFIG_MAPS, label_selector=f"{labels.NAME}={name},{labels.LAUNCH}=decode")
+        return {item["data"]["ready.sh"] for item in found["items"]} == set(texts)
+
+    async def is_refused() -> bool:
+        return (await operator.condition(MODEL_SERVINGS, "other", "Accepted")).get("status") == "False"
+
+    await until(is_refused)
+    for name in ("one", "other"):
+        operator.server.put("/api/v1/configmaps", f"of-{name}", metadata=labelled, data={"ready.sh.j2": "exit 0\n"})
+        await until(partial(has_launches, name, "exit 0\n"))
+
+    operator.server.put("/api/v1/configmaps", "of-one", metadata=labelled, data={"ready.sh.j2": "exit 1\n"})
+    await until(partial(has_launches, "one", "exit 0\n", "exit 1\n"))
+    assert await has_launches("other", "exit 0\n")
 
 
 async def test_a_document_that_disappears_is_written_again(operator: Operator) -> None:

@@ -35,6 +35,9 @@ ROUTER_CONFIG_KEY: Final = "router.yaml"
 """Data key of those ConfigMaps."""
 LAUNCH: Final = f"{BATON}/launch"
 """Label of launch ConfigMaps; its value is the role's name."""
+TEMPLATES: Final = f"{BATON}/templates"
+"""Label of the users' ConfigMaps that hold templates of a launch, with any value: who owns one says that Baton may read
+it, and Baton need not watch all ConfigMaps of a cluster."""
 POD_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 
 ENVIRONMENT_GROUP_SIZE: Final = "GROUP_SIZE"

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import yaml
 
 from baton.api.admission import check_serving
-from baton.api.documents import DocumentError, read_documents
-from baton.api.problems import Problem, Severity
-from baton.api.serving import ModelServing
+from baton.api.problems import Severity
 from baton.cli.assignments import Assignment
-from baton.rendering import ConfigMaps, Expanded, RankLaunch, RolePlan, expand, launches
+from baton.cli.manifest import read_manifest
+from baton.rendering import Expanded, RankLaunch, RolePlan, expand, launches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from baton.api.serving import ModelServing
+    from baton.cli.manifest import Manifest
 
 
 @click.command()
@@ -43,65 +44,28 @@ if TYPE_CHECKING:
 def render(*, file: Path, role: str | None, form: str, changes: tuple[str, ...], output: Path | None) -> None:
     """Print the launch of every ModelServing in FILE (YAML; - is standard input).
 
-    ConfigMaps in FILE are those that templates of an engine may name. What is wrong goes to standard error with its
-    path and cure. With an error nothing is rendered and the exit status is 1.
+    ConfigMaps in FILE with the label for it are those that templates of an engine may name. What is wrong goes to
+    standard error with its path and cure. With an error nothing is rendered and the exit status is 1.
     """
     if (form == "dir") != (output is not None):
         raise click.UsageError("--format dir and --output DIRECTORY go together")
-    servings, config_maps = _read(file, [Assignment.parse(change) for change in changes])
-    _check_role(servings, role)
-    expanded = [(serving, expand(serving, config_maps=config_maps)) for serving in servings]
+    manifest = read_manifest(file, [Assignment.parse(change) for change in changes]).placed("default")
+    _check_role(manifest.servings, role)
+    expanded = [
+        (serving, expand(serving, config_maps=manifest.config_maps_of(serving))) for serving in manifest.servings
+    ]
     refused = [serving.metadata.name for serving, result in expanded if _has_errors(serving, result)]
     if refused:
         raise click.ClickException(f"refused: {', '.join(refused)}")
     if form == "json":
-        ranks = [rank.document() for serving in servings for rank in _ranks(serving, role, config_maps)]
+        ranks = [rank.document() for serving in manifest.servings for rank in _ranks(manifest, serving, role)]
         click.echo(json.dumps(ranks, indent=2, ensure_ascii=False))
     for serving, result in expanded:
         if form == "text":
             click.echo("\n".join(_text(serving, result, role)))
         elif output is not None:
-            ranks_of = partial(_ranks, serving, config_maps=config_maps)
+            ranks_of = partial(_ranks, manifest, serving)
             _write(serving, result, role, output=output, ranks_of=ranks_of)
-
-
-def _read(file: Path, changes: list[Assignment]) -> tuple[list[ModelServing], ConfigMaps]:
-    """Return the ModelServings of a file, changed, and the data of its ConfigMaps by name."""
-    is_input = str(file) == "-"
-    name = "standard input" if is_input else str(file)
-    try:
-        documents = _changed(sys.stdin.read() if is_input else file.read_text(encoding="utf-8"), changes)
-        objects = read_documents(yaml.safe_dump_all(documents), strict=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"cannot read {name}: {error}") from error
-    except DocumentError as error:
-        lines = "\n".join(f"error: {problem}" for problem in error.problems)
-        raise click.ClickException(f"{name} cannot be used\n{lines}") from error
-    servings = [item for item in objects if isinstance(item, ModelServing)]
-    if not servings:
-        raise click.ClickException(f"there is no ModelServing in {name}")
-    config_maps = {
-        document["metadata"]["name"]: document.get("data") or {} for document in documents if _is_config_map(document)
-    }
-    return servings, config_maps
-
-
-def _changed(text: str, changes: list[Assignment]) -> list[Any]:
-    try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
-        raise DocumentError([Problem("document", f"is no YAML: {error}")]) from error
-    for change in changes:
-        for document in documents:
-            if isinstance(document, dict) and document.get("kind") == "ModelServing":
-                change.apply(document)
-    return documents
-
-
-def _is_config_map(document: Any) -> bool:
-    if not isinstance(document, dict) or document.get("kind") != "ConfigMap":
-        return False
-    return isinstance(document.get("metadata"), dict) and "name" in document["metadata"]
 
 
 def _has_errors(serving: ModelServing, result: Expanded) -> bool:
@@ -112,14 +76,15 @@ def _has_errors(serving: ModelServing, result: Expanded) -> bool:
     return any(problem.severity is Severity.ERROR for problem in problems)
 
 
-def _check_role(servings: list[ModelServing], role: str | None) -> None:
+def _check_role(servings: Sequence[ModelServing], role: str | None) -> None:
     known = [each.name for serving in servings for each in serving.spec.template.roles]
     if role is not None and role not in known:
         raise click.ClickException(f"there is no role {role}; there are {', '.join(known)}")
 
 
-def _ranks(serving: ModelServing, role: str | None, config_maps: ConfigMaps) -> list[RankLaunch]:
-    return [rank for rank in launches(serving, config_maps=config_maps) if role in {None, rank.role}]
+def _ranks(manifest: Manifest, serving: ModelServing, role: str | None) -> list[RankLaunch]:
+    ranks = launches(serving, config_maps=manifest.config_maps_of(serving))
+    return [rank for rank in ranks if role in {None, rank.role}]
 
 
 def _text(serving: ModelServing, result: Expanded, role: str | None) -> Iterator[str]:

@@ -11,14 +11,21 @@ from baton.rendering import expand
 
 if TYPE_CHECKING:
     from baton.api.serving import ModelServing
+    from baton.rendering import ConfigMaps
 
 
-def desired_of(serving: ModelServing) -> tuple[Desired | None, tuple[Problem, ...]]:
-    """Return what planning needs, or None if a problem is an error; and all problems, warnings included."""
+def desired_of(
+    serving: ModelServing, config_maps: ConfigMaps | None = None
+) -> tuple[Desired | None, tuple[Problem, ...]]:
+    """Return what planning needs, or None if a problem is an error; and all problems, warnings included.
+
+    `config_maps` holds the data of the ConfigMaps that `baton.rendering.template_config_maps` names, as far as they
+    exist.
+    """
     problems = list(admission.check_serving(serving))
     if any(problem.severity is Severity.ERROR for problem in problems):
         return None, tuple(problems)
-    expanded = expand(serving)
+    expanded = expand(serving, config_maps=config_maps)
     problems += expanded.problems
     if any(problem.severity is Severity.ERROR for problem in problems):
         return None, tuple(problems)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from baton.api import labels
 from baton.api.meta import Kind, fault_of, field_path
 from baton.api.problems import Problem, Severity
+from baton.kube.types import key_of
 from baton.planning.model import ChildView, PodView
 from baton.routing.endpoints import PodFacts, facts_of
 
@@ -68,6 +69,14 @@ class DocumentRecord:
     owner_uid: str
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateRecord:
+    """A user's ConfigMap with templates."""
+
+    key: Key
+    data: dict[str, str]
+
+
 def pod_record(document: JsonObject) -> PodRecord:
     """Project a pod."""
     metadata = document["metadata"]
@@ -120,6 +129,11 @@ def document_record(document: JsonObject) -> DocumentRecord:
     return DocumentRecord(
         text=(document.get("data") or {}).get(labels.ROUTER_CONFIG_KEY), owner=owner, owner_uid=owner_uid
     )
+
+
+def template_record(document: JsonObject) -> TemplateRecord:
+    """Project a ConfigMap with templates: all of its text."""
+    return TemplateRecord(key_of(document), document.get("data") or {})
 
 
 def kind_projection(

@@ -10,30 +10,35 @@ from baton.controllers.children import ChildWriter
 from baton.controllers.conditions import accepted, joined, with_conditions, write_status
 from baton.controllers.desire import desired_of
 from baton.kube.resources import MODEL_SERVINGS
-from baton.kube.types import ObjectReference
+from baton.kube.types import ObjectReference, key_of
 from baton.planning.conditions import update_conditions
 from baton.planning.model import ChildKind, Desired, Note, NoteReason, Observed
 from baton.planning.plan import plan
+from baton.rendering import template_config_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from baton.api.problems import Problem
     from baton.api.serving import ModelServing
     from baton.common.clock import Clock
-    from baton.controllers.projection import ChildRecord, KindRecord, PodRecord
+    from baton.controllers.projection import ChildRecord, KindRecord, PodRecord, TemplateRecord
     from baton.kube.client import Client
     from baton.kube.errors import ApiError
     from baton.kube.events import EventRecorder
     from baton.kube.store import Store
     from baton.kube.types import JsonObject, Key
     from baton.planning.model import Action
+    from baton.rendering import ConfigMaps
 
 RECONCILED = "Reconciled"
 """Condition that is False while a child cannot be created or deleted, with the server's words."""
 
 OWNER = "owner"
 """Index of the child stores: the uid of the ModelServing a child belongs to."""
+
+TEMPLATES = "templates"
+"""Index of the ModelServings: namespace and name of the ConfigMaps with templates that they name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +49,40 @@ class ServingStores:
     pods: Store[PodRecord]
     services: Store[ChildRecord]
     config_maps: Store[ChildRecord]
+    templates: Store[TemplateRecord]
 
-    def index_owners(self) -> None:
+    def index(self) -> None:
         """Make the indices that observing needs."""
         self.pods.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.services.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.config_maps.add_index(OWNER, lambda record: (record.view.owner_uid,))
+        self.servings.add_index(TEMPLATES, lambda record: _templates_of(record.value))
+
+    def servings_of_templates(self, record: TemplateRecord) -> Iterable[Key]:
+        """Return the ModelServings that a ConfigMap with templates concerns."""
+        return [key_of(serving.raw) for serving in self.servings.by_index(TEMPLATES, record.key)]
+
+    def config_maps_of(self, serving: ModelServing) -> ConfigMaps:
+        """Return the templates that a ModelServing names, as far as they exist."""
+        found = [(key[1], self.templates.get(key)) for key in _templates_of(serving)]
+        return {name: record.data for name, record in found if record is not None}
+
+
+def _templates_of(serving: ModelServing | None) -> list[Key]:
+    if serving is None:
+        return []
+    return [(serving.metadata.namespace, name) for name in sorted(template_config_maps(serving))]
 
 
 @dataclass(slots=True)
 class _Memory:
-    """What may be forgotten about one ModelServing, identified by uid and generation: its rendering, the last notes."""
+    """What may be forgotten about one ModelServing, identified by uid and generation: its rendering, the last notes.
+
+    The rendering also depends on the users' templates.
+    """
 
     version: tuple[str, int]
+    config_maps: ConfigMaps
     desired: Desired | None
     problems: tuple[Problem, ...]
     notes: frozenset[Note] | None = None
@@ -101,12 +127,13 @@ class ServingReconciler:
         return await self._step(record.raw, replace(memory.desired, serving=record.value), memory)
 
     def _remember(self, key: Key, serving: ModelServing) -> _Memory:
-        """Check and render the spec, once a generation; the status moves within one, and planning reads it."""
+        """Check and render the spec once, until it or its templates change; the status moves, and planning reads it."""
         version = serving.metadata.uid, serving.metadata.generation
+        config_maps = self._stores.config_maps_of(serving)
         known = self._memories.get(key)
-        if known is None or known.version != version:
+        if known is None or (known.version, known.config_maps) != (version, config_maps):
             notes = known.notes if known is not None and known.version[0] == version[0] else None
-            known = self._memories[key] = _Memory(version, *desired_of(serving), notes=notes)
+            known = self._memories[key] = _Memory(version, config_maps, *desired_of(serving, config_maps), notes=notes)
         return known
 
     async def _step(self, raw: JsonObject, desired: Desired, memory: _Memory) -> float | None:

@@ -16,7 +16,7 @@ from baton.api.route import ModelRoute
 from baton.api.server import ModelServer
 from baton.api.serving import ModelServing
 from baton.controllers.base import Controller
-from baton.controllers.projection import child_record, document_record, kind_projection, pod_record
+from baton.controllers.projection import child_record, document_record, kind_projection, pod_record, template_record
 from baton.controllers.routes import RouteReconciler, RouteStores
 from baton.controllers.servers import ServerReconciler
 from baton.controllers.serving import ServingReconciler, ServingStores
@@ -37,7 +37,7 @@ from baton.telemetry.loop_lag import measure_loop_lag
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from baton.controllers.projection import ChildRecord, DocumentRecord, KindRecord, PodRecord
+    from baton.controllers.projection import ChildRecord, DocumentRecord, KindRecord, PodRecord, TemplateRecord
     from baton.kube.client import Client
     from baton.kube.types import Resource
     from baton.manager.settings import OperatorSettings
@@ -68,10 +68,11 @@ class _Caches:
     services: Reflector[ChildRecord]
     launches: Reflector[ChildRecord]
     documents: Reflector[DocumentRecord]
+    templates: Reflector[TemplateRecord]
 
     @property
-    def reflectors(self) -> tuple[Reflector[PodRecord] | Reflector[ChildRecord] | Reflector[DocumentRecord], ...]:
-        return self.pods, self.services, self.launches, self.documents
+    def reflectors(self) -> tuple[Reflector[Any], ...]:
+        return self.pods, self.services, self.launches, self.documents, self.templates
 
     @property
     def kinds(self) -> dict[Resource, Store[Any]]:
@@ -89,6 +90,9 @@ def _caches(client: Client) -> _Caches:
         launches=Reflector(client, CONFIG_MAPS, project=child_record, label_selector=labels.LAUNCH, name="launches"),
         documents=Reflector(
             client, CONFIG_MAPS, project=document_record, label_selector=labels.ROUTER_CONFIG, name="router-configs"
+        ),
+        templates=Reflector(
+            client, CONFIG_MAPS, project=template_record, label_selector=labels.TEMPLATES, name="templates"
         ),
     )
 
@@ -109,14 +113,16 @@ def _serving_controller(
         pods=caches.pods.store,
         services=caches.services.store,
         config_maps=caches.launches.store,
+        templates=caches.templates.store,
     )
-    stores.index_owners()
+    stores.index()
     reconciler = ServingReconciler(client=client, stores=stores, clock=SystemClock(), recorder=recorder)
     controller = Controller[Key](name="modelserving", reconcile=reconciler, workers=settings.workers)
     controller.owns(caches.servings, _own)
     controller.owns(caches.pods, _owner)
     controller.owns(caches.services, _owner)
     controller.owns(caches.launches, _owner)
+    controller.owns(caches.templates, stores.servings_of_templates)
     return controller
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from baton.api import labels
+from baton.api.engine import Engine
 from baton.api.problems import Problem, Severity
 from baton.api.serving import ModelServing, Role
 from baton.common.hashing import short_hash
@@ -17,7 +19,7 @@ from baton.rendering.rules import Group, check
 from baton.rendering.templates import TemplateFault, Templates, packaged_names, packaged_templates
 
 ConfigMaps = Mapping[str, Mapping[str, str]]
-"""Template texts by name, such as `launch.sh.j2`, by the ConfigMap that holds them."""
+"""Template texts by name, such as `launch.sh.j2`, by the ConfigMap that holds them, which has the label for it."""
 
 _INPUTS: Final = "its inputs are described at the top of the packaged template"
 
@@ -58,7 +60,7 @@ def expand(serving: ModelServing, *, config_maps: ConfigMaps | None = None) -> E
     typed = resolve(serving)
     plans = tuple(role.plan for role in typed)
     texts = config_maps or {}
-    problems = (*check(Group(serving, typed)), *_check_templates(typed, texts))
+    problems = (*check(Group(serving, typed)), *_check_templates(typed, serving.metadata.namespace, texts))
     refused = Expanded(roles=(), config_maps=(), problems=problems, plans=plans)
     if refused.has_errors:
         return refused
@@ -82,7 +84,9 @@ def check_engines(serving: ModelServing) -> tuple[Problem, ...]:
 
 def template_config_maps(serving: ModelServing) -> frozenset[str]:
     """Return the ConfigMaps of the ModelServing's namespace that hold templates of the user's own."""
-    return frozenset(name for role in resolve(serving) if (name := _config_map(role)))
+    shared = serving.spec.template.engine
+    own = [role.engine for role in serving.spec.template.roles]
+    return frozenset(name for engine in own if (name := _name_of(engine) or _name_of(shared)))
 
 
 def templates_of(role: TypedRole, config_maps: ConfigMaps) -> Templates:
@@ -91,17 +95,22 @@ def templates_of(role: TypedRole, config_maps: ConfigMaps) -> Templates:
     return Templates(config_maps.get(name)) if name else packaged_templates()
 
 
+def _name_of(engine: Engine | None) -> str:
+    return engine.templates.config_map if engine is not None and engine.templates is not None else ""
+
+
 def _config_map(role: TypedRole) -> str:
-    templates = role.plan.engine.templates
-    return templates.config_map if templates else ""
+    return _name_of(role.plan.engine)
 
 
-def _check_templates(typed: tuple[TypedRole, ...], config_maps: ConfigMaps) -> Iterator[Problem]:
+def _check_templates(typed: tuple[TypedRole, ...], namespace: str, config_maps: ConfigMaps) -> Iterator[Problem]:
     """Yield what is wrong with the ConfigMaps themselves, each once."""
     known = packaged_names()
     for path, name in dict.fromkeys((role.path("templates.configMap"), _config_map(role)) for role in typed):
         if name and name not in config_maps:
-            yield Problem(path, f"there is no ConfigMap {name}; create it, or remove templates")
+            label = f"kubectl label configmap -n {namespace} {name} {labels.TEMPLATES}=true"
+            message = f"there is no ConfigMap {namespace}/{name} with the label {labels.TEMPLATES}"
+            yield Problem(path, f"{message}; create it, label it ({label}), or remove templates")
         for key in sorted(set(config_maps.get(name, {})) - known):
             message = f"{key} of ConfigMap {name} replaces no template; there are {', '.join(sorted(known))}"
             yield Problem(path, message, Severity.WARNING)

@@ -157,7 +157,7 @@ def test_templates_come_from_config_maps_of_the_file() -> None:
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": "mine"},
+            "metadata": {"name": "mine", "labels": {"baton.serving.volcano.sh/templates": "true"}},
             "data": {"ready.sh.j2": "true {{ plan.role }}\n"},
         }
     )
@@ -165,6 +165,11 @@ def test_templates_come_from_config_maps_of_the_file() -> None:
 
     with_it = _render("-", *change, text=f"{EXAMPLE.read_text()}\n---\n{config_map}")
     without = _render("-", *change, text=EXAMPLE.read_text())
+    unlabelled = _render("-", *change, text=f"{EXAMPLE.read_text()}\n---\n{config_map.replace('templates: ', 'x: ')}")
+    number = config_map.replace("data:", "data:\n  other: 1")
+    no_text = _render("-", *change, text=f"{EXAMPLE.read_text()}\n---\n{number}")
 
     assert "\ntrue decode\n" in with_it.stdout
-    assert (without.exit_code, "there is no ConfigMap mine" in without.stderr) == (1, True)
+    assert (without.exit_code, "there is no ConfigMap default/mine with the label" in without.stderr) == (1, True)
+    assert "label it (kubectl label configmap -n default mine baton.serv" in unlabelled.stderr
+    assert "data.other: of ConfigMap mine should be text" in no_text.stderr

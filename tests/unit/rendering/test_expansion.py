@@ -93,13 +93,24 @@ def test_ranks_are_listed_with_the_users_templates() -> None:
 
 def test_the_config_maps_to_look_up_are_those_of_all_roles() -> None:
     assert template_config_maps(_with_templates("a", "b", "a")) == {"a", "b"}
+    assert template_config_maps(pair(templates={"configMap": "shared"})) == {"shared"}
+    assert template_config_maps(pair(templates={"configMap": "shared"}, prefill={"templates": {"configMap": "a"}})) == {
+        "shared",
+        "a",
+    }
     assert template_config_maps(example()) == frozenset()
 
 
 @pytest.mark.parametrize(
     ("texts", "line"),
     [
-        ({}, "there is no ConfigMap mine; create it, or remove templates"),
+        (
+            {},
+            (
+                "there is no ConfigMap team/mine with the label baton.serving.volcano.sh/templates; create it, label "
+                "it (kubectl label configmap -n team mine baton.serving.volcano.sh/templates=true), or remove templates"
+            ),
+        ),
         ({"mine": {"ready.sh.j2": "{{ plan.nothing }}"}}, "nothing"),
         ({"mine": {"ready.sh.j2": "{% if %}"}}, "a template is wrong"),
     ],
