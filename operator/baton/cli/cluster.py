@@ -18,7 +18,7 @@ T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., object])
 
 _OPTIONS = (
-    click.option("-n", "--namespace", default="default", show_default=True, help="Namespace to look into."),
+    click.option("-n", "--namespace", help="Namespace to look into. Default: the context's, or default."),
     click.option("--context", help="Context of the kubeconfig. Default: its current one."),
     click.option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: $KUBECONFIG, ~/.kube/config."),
 )

@@ -2,94 +2,149 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from baton.api.documents import DocumentError, read_documents
-from baton.api.serving import ModelServing
 from baton.cli.cluster import cluster_options, in_cluster
-from baton.controllers.desire import desired_of
-from baton.controllers.snapshot import read_snapshot
+from baton.cli.manifest import read_manifest
+from baton.cli.preview import preview_of, shortages_of, stored_serving
+from baton.controllers.snapshot import read_room, read_snapshot, read_templates
 from baton.kube.clock import SystemClock
+from baton.kube.errors import Forbidden
 from baton.planning.model import Create
 from baton.planning.plan import is_deleting
-from baton.planning.plan import plan as plan_step
+from baton.rendering import template_config_maps
 
 if TYPE_CHECKING:
-    from baton.controllers.snapshot import Snapshot
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from baton.api.serving import ModelServing
+    from baton.cli.manifest import Manifest
+    from baton.cli.preview import Preview, RoleChange
+    from baton.controllers.snapshot import Room
     from baton.kube.client import Client
-    from baton.kube.types import JsonObject
+    from baton.planning.capacity import Shortage
+    from baton.planning.forecast import Forecast
     from baton.planning.model import Action
 
+_REFUSED = 1
+_SHORT = 3
+_EXIT_STATUS = (
+    "Exit status: 0 if it can be done, also when there is nothing to do; 1 if it is refused, or file or cluster cannot "
+    "be read; 2 for wrong usage; 3 if it can be done, but a pod finds no node."
+)
 
-@click.command
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+@click.command(epilog=_EXIT_STATUS)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @cluster_options
-def plan(*, file: Path, kubeconfig: str | None, context: str | None, namespace: str) -> None:
-    """Show what applying FILE would create and delete in the cluster, step by step as far as one look can tell."""
-    servings = _read(file, namespace)
+def plan(*, file: Path, output: str, kubeconfig: str | None, context: str | None, namespace: str | None) -> None:
+    """Show what applying FILE would do in the cluster: which pods restart, start and stop, why, and what differs.
 
-    async def work(client: Client) -> list[Snapshot]:
-        now = SystemClock().now()
-        return [
-            await read_snapshot(client, serving.metadata.namespace, serving.metadata.name, now=now)
-            for serving in servings
-        ]
+    FILE is YAML; - is standard input. Templates come from its ConfigMaps, else from those of the cluster. All of a
+    roll-out is shown, on the assumption that every pod becomes ready, and first what would be done at once.
+    """
+    manifest = read_manifest(file)
 
-    refused = False
-    for serving, snapshot in zip(servings, in_cluster(kubeconfig, context, work), strict=True):
-        refused |= not _show(serving, snapshot)
-    if refused:
-        raise click.exceptions.Exit(1)
+    async def work(client: Client) -> tuple[list[Preview], Room | Forbidden]:
+        placed = manifest.placed(namespace or client.namespace)
+        previews = [await _preview(client, placed, serving) for serving in placed.servings]
+        try:
+            return previews, await read_room(client)
+        except Forbidden as error:
+            return previews, error
 
-
-def _read(file: Path, namespace: str) -> list[ModelServing]:
-    try:
-        objects = read_documents(file.read_text(encoding="utf-8"), strict=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"cannot read {file}: {error}") from error
-    except DocumentError as error:
-        raise click.ClickException(f"{file} cannot be used\n{error}") from error
-    servings = [_placed(item, namespace) for item in objects if isinstance(item, ModelServing)]
-    if not servings:
-        raise click.ClickException(f"there is no ModelServing in {file}")
-    return servings
+    previews, room = in_cluster(kubeconfig, context, work)
+    shortages = None if isinstance(room, Forbidden) else shortages_of(previews, room)
+    unknown = str(room) if isinstance(room, Forbidden) else ""
+    if output == "json":
+        click.echo(json.dumps(_document(previews, shortages, unknown), indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join([*_lines(previews), *_capacity(shortages, unknown)]))
+    if any(preview.is_refused for preview in previews):
+        raise click.exceptions.Exit(_REFUSED)
+    if shortages:
+        raise click.exceptions.Exit(_SHORT)
 
 
-def _placed(serving: ModelServing, namespace: str) -> ModelServing:
-    """Put a ModelServing that names no namespace into this one."""
-    if "namespace" in serving.metadata.model_fields_set:
-        return serving
-    return serving.model_copy(update={"metadata": serving.metadata.model_copy(update={"namespace": namespace})})
+async def _preview(client: Client, manifest: Manifest, serving: ModelServing) -> Preview:
+    namespace = serving.metadata.namespace
+    snapshot = await read_snapshot(client, namespace, serving.metadata.name, now=SystemClock().now())
+    stored = stored_serving(snapshot.serving)
+    names = template_config_maps(serving) | (template_config_maps(stored) if stored else frozenset())
+    old = await read_templates(client, namespace, names)
+    return preview_of(serving, snapshot, old=old, new={**old, **manifest.config_maps_of(serving)})
 
 
-def _show(wanted: ModelServing, snapshot: Snapshot) -> bool:
-    serving = _as_stored(wanted, snapshot.serving)
-    desired, problems = desired_of(serving)
-    click.echo(f"ModelServing {serving.metadata.namespace}/{serving.metadata.name}")
-    for problem in problems:
-        click.echo(f"  {problem.severity}: {problem}")
-    if desired is None:
-        return False
-    if is_deleting(serving):
-        click.echo("  is being deleted; apply it again once it is gone")
-        return True
-    made = plan_step(desired, snapshot.observed)
-    for action in made.actions:
-        click.echo(f"  {_described(action)}")
-    if not made.actions:
-        click.echo("  nothing to do")
-    return True
+def _document(previews: Sequence[Preview], shortages: Sequence[Shortage] | None, unknown: str) -> dict[str, object]:
+    found = [{"pod": shortage.pod, "reason": shortage.reason} for shortage in shortages or ()]
+    capacity = {"checked": shortages is not None, "problem": unknown, "shortages": found}
+    return {"servings": [preview.document() for preview in previews], "capacity": capacity}
 
 
-def _as_stored(wanted: ModelServing, stored: JsonObject | None) -> ModelServing:
-    """Return the ModelServing as it would be after `kubectl apply`: the new spec on the present object."""
-    if stored is None:
-        return wanted
-    present = {"metadata": stored["metadata"], "status": stored.get("status") or {}, "spec": wanted.document()["spec"]}
-    return ModelServing.read(present)
+def _capacity(shortages: Sequence[Shortage] | None, unknown: str) -> Iterator[str]:
+    if shortages is None:
+        yield f"Capacity was not checked, which needs to list nodes and all pods: {unknown}"
+    elif shortages:
+        yield "Capacity: these pods find no node"
+        yield from (f"  {shortage.pod}: {shortage.reason}" for shortage in shortages)
+    else:
+        yield "Capacity: every pod finds a node (devices, host ports, labels and taints)"
+
+
+def _lines(previews: Sequence[Preview]) -> Iterator[str]:
+    for preview in previews:
+        yield f"ModelServing {preview.serving.metadata.namespace}/{preview.serving.metadata.name}"
+        for problem in preview.problems:
+            yield f"  {problem.severity}: {problem}"
+        if is_deleting(preview.serving):
+            yield "  is being deleted; apply it again once it is gone"
+        elif preview.forecast is not None:
+            yield from (f"  {line}" for line in _story(preview, preview.forecast))
+
+
+def _story(preview: Preview, forecast: Forecast) -> Iterator[str]:
+    for change in preview.changes:
+        yield from _change(change)
+    if not forecast.steps:
+        yield "nothing to do"
+        return
+    yield _summary(preview, forecast)
+    if len(forecast.steps) > 1:
+        yield from _reasons("restart", preview.restarts)
+        yield from _reasons("stop", preview.stops)
+        yield from (f"  start {name}" for name in preview.starts)
+        yield "of this at once:"
+    for stage in forecast.steps[0]:
+        yield from (f"  {_described(action)}" for action in stage)
+
+
+def _change(change: RoleChange) -> Iterator[str]:
+    if change.is_outdated:
+        yield f"role {change.role}: its template changed, its pods restart"
+    else:
+        yield f"role {change.role}: nothing restarts for it, but pods that start later differ"
+    if not change.differences:
+        yield "  what changed cannot be seen in the launch, nor in the pod as it was applied last"
+    for name, lines in change.differences.items():
+        yield f"  {name}"
+        yield from (f"    {line}" for line in lines)
+
+
+def _summary(preview: Preview, forecast: Forecast) -> str:
+    kept = len(forecast.before) - len(preview.restarts) - len(preview.stops)
+    counts = f"{len(preview.restarts)} restart, {len(preview.stops)} stop, {len(preview.starts)} start, {kept} stay"
+    most = f"; at most {forecast.most_at_once} are stopped at once" if forecast.most_at_once else ""
+    endless = "" if forecast.is_complete else "; this does not come to rest"
+    return f"pods: {counts}{most}{endless}"
+
+
+def _reasons(what: str, pods: Mapping[str, str]) -> Iterator[str]:
+    yield from (f"  {what} {name}: {reason}" for name, reason in pods.items())
 
 
 def _described(action: Action) -> str:

@@ -26,19 +26,19 @@ _STAGES = frozenset({PROGRESSING, UPDATE_IN_PROGRESS})
 @click.option("-A", "--all-namespaces", is_flag=True, help="Look into all namespaces.")
 @click.option("--pods", "show_pods", is_flag=True, help="List every pod.")
 def status(
-    *, kubeconfig: str | None, context: str | None, namespace: str, all_namespaces: bool, show_pods: bool
+    *, kubeconfig: str | None, context: str | None, namespace: str | None, all_namespaces: bool, show_pods: bool
 ) -> None:
     """Show how ModelServings and ModelRoutes are."""
-    where = None if all_namespaces else namespace
 
     async def work(client: Client) -> list[str]:
+        where = None if all_namespaces else namespace or client.namespace
         servings = (await client.list(MODEL_SERVINGS, where))["items"]
         routes = (await client.list(MODEL_ROUTES, where))["items"]
         pods = await read_pods(client, where, labels.NAME)
-        return [*_servings(servings, pods, show_pods=show_pods), *_routes(routes)]
+        lines = [*_servings(servings, pods, show_pods=show_pods), *_routes(routes)]
+        return lines or [f"no ModelServing or ModelRoute in {where or 'any namespace'}"]
 
-    lines = in_cluster(kubeconfig, context, work)
-    click.echo("\n".join(lines or [f"no ModelServing or ModelRoute in {where or 'any namespace'}"]))
+    click.echo("\n".join(in_cluster(kubeconfig, context, work)))
 
 
 def _servings(servings: list[JsonObject], pods: list[PodView], *, show_pods: bool) -> list[str]:

@@ -1,17 +1,18 @@
-"""Reads one ModelServing and its children once, without caches: what `baton plan` and `baton status` look at."""
+"""Reads a cluster once, without caches: what `baton plan` and `baton status` look at."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from baton.api import labels
 from baton.controllers.projection import child_record, pod_record
 from baton.kube.errors import NotFound
-from baton.kube.resources import CONFIG_MAPS, MODEL_SERVINGS, PODS, SERVICES
+from baton.kube.resources import CONFIG_MAPS, MODEL_SERVINGS, NODES, PODS, SERVICES
 from baton.planning.model import Observed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from baton.kube.client import Client
@@ -21,10 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A ModelServing as it is in the cluster (None: not there) and its children."""
+    """A ModelServing as it is in the cluster (None: not there), its children, and the data of its launch ConfigMaps."""
 
     serving: JsonObject | None
     observed: Observed
+    launches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """All nodes, and of all pods what bears on capacity, as documents."""
+
+    nodes: tuple[JsonObject, ...]
+    pods: tuple[JsonObject, ...]
 
 
 async def read_snapshot(client: Client, namespace: str, name: str, *, now: datetime) -> Snapshot:
@@ -44,6 +54,7 @@ async def read_snapshot(client: Client, namespace: str, name: str, *, now: datet
             services=tuple(services),
             config_maps=tuple(child_record(item).view for item in files),
         ),
+        launches={item["metadata"]["name"]: item.get("data") or {} for item in files},
     )
 
 
@@ -53,6 +64,41 @@ async def read_pods(client: Client, namespace: str | None, selector: str) -> lis
     return sorted(views, key=lambda pod: (pod.namespace, pod.name))
 
 
-async def _items(client: Client, resource: Resource, namespace: str | None, selector: str) -> list[JsonObject]:
+async def read_templates(client: Client, namespace: str, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Read the ConfigMaps of these names that have the label of templates; others are left out."""
+    found: dict[str, dict[str, str]] = {}
+    for name in sorted(names):
+        try:
+            document = await client.get(CONFIG_MAPS, namespace, name)
+        except NotFound:
+            continue
+        if labels.TEMPLATES in (document["metadata"].get("labels") or {}):
+            found[name] = document.get("data") or {}
+    return found
+
+
+async def read_room(client: Client) -> Room:
+    """Read the nodes and what the pods of all namespaces take of them. Raises Forbidden to whom that is not allowed."""
+    nodes = await _items(client, NODES, None, None)
+    pages = client.list_pages(PODS)
+    return Room(tuple(nodes), tuple([_taking(item) async for page in pages for item in page["items"]]))
+
+
+def _taking(pod: JsonObject) -> JsonObject:
+    """Return what a pod takes of its node; whole pods of a large cluster are gigabytes."""
+    spec, metadata = pod.get("spec") or {}, pod["metadata"]
+    containers = [
+        {key: container[key] for key in ("resources", "ports") if key in container}
+        for container in spec.get("containers") or []
+    ]
+    kept = {key: spec[key] for key in ("nodeName", "hostNetwork", "nodeSelector", "tolerations") if key in spec}
+    return {
+        "metadata": {key: metadata[key] for key in ("name", "uid", "deletionTimestamp") if key in metadata},
+        "spec": kept | {"containers": containers},
+        "status": {"phase": (pod.get("status") or {}).get("phase")},
+    }
+
+
+async def _items(client: Client, resource: Resource, namespace: str | None, selector: str | None) -> list[JsonObject]:
     pages = client.list_pages(resource, namespace, label_selector=selector)
     return [item async for page in pages for item in page["items"]]

@@ -1,0 +1,132 @@
+"""What planning leads to in the end: the steps of a whole roll-out, and which pods it restarts; for who asks first.
+
+Assumes the best: what is deleted goes, and what is created becomes ready. Says nothing about how long that takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+from baton.api.meta import JsonObject
+from baton.planning.model import Action, ChildKind, ChildView, Create, Delete, Desired, Observed, Plan, PodView
+from baton.planning.plan import plan
+
+_LIMIT: Final = 10_000
+"""Plans after which a roll-out is taken for endless; one has two for each ServingGroup at most."""
+
+Step = tuple[tuple[Action, ...], ...]
+"""The stages of one plan that has any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The steps from what is there to what is asked for, and the pods before and after them.
+
+    `is_complete` is False if the steps came to no end.
+    """
+
+    before: Mapping[str, PodView]
+    after: Mapping[str, PodView]
+    steps: tuple[Step, ...] = ()
+    is_complete: bool = True
+
+    @property
+    def deletions(self) -> dict[str, Delete]:
+        """The pods that are deleted, by name, of those that are there now."""
+        known = {pod.uid for pod in self.before.values()}
+        return {action.name: action for action in self._of_pods() if isinstance(action, Delete) and action.uid in known}
+
+    @property
+    def creations(self) -> dict[str, JsonObject]:
+        """The pods that are created and stay, as documents by name."""
+        made = {action.name: action.object for action in self._of_pods() if isinstance(action, Create)}
+        return {name: document for name, document in made.items() if name in self.after}
+
+    @property
+    def most_at_once(self) -> int:
+        """The most pods that one step deletes."""
+        deleted = [sum(_is_pod(action, Delete) for stage in step for action in stage) for step in self.steps]
+        return max(deleted, default=0)
+
+    def _of_pods(self) -> Iterator[Action]:
+        for step in self.steps:
+            for stage in step:
+                yield from (action for action in stage if action.kind is ChildKind.POD)
+
+
+def foresee(desired: Desired, observed: Observed) -> Forecast:
+    """Plan until nothing is left to do."""
+    state, steps = observed, []
+    for _ in range(_LIMIT):
+        made = plan(desired, state)
+        if made.stages:
+            steps.append(made.stages)
+        elif not _is_moving(state) and made.requeue_after is None:
+            return Forecast(_staying(desired, observed), _staying(desired, state), tuple(steps))
+        state = _after(state, made)
+    return Forecast(_staying(desired, observed), _staying(desired, state), tuple(steps), is_complete=False)
+
+
+def _staying(desired: Desired, observed: Observed) -> dict[str, PodView]:
+    uid = desired.serving.metadata.uid
+    return {pod.name: pod for pod in observed.pods if pod.owner_uid == uid and not pod.deleting}
+
+
+def _is_moving(observed: Observed) -> bool:
+    return any(pod.deleting or not (pod.ready or pod.phase == "Failed") for pod in observed.pods)
+
+
+def _is_pod(action: Action, kind: type[Action]) -> bool:
+    return action.kind is ChildKind.POD and isinstance(action, kind)
+
+
+def _after(observed: Observed, made: Plan) -> Observed:
+    """Return what there is when a plan is carried out and everything has come to rest."""
+    gone = {action.uid for action in made.actions if isinstance(action, Delete)}
+    created = [action for action in made.actions if isinstance(action, Create)]
+
+    def children(kind: ChildKind, present: tuple[ChildView, ...]) -> tuple[ChildView, ...]:
+        return (
+            *(child for child in present if child.uid not in gone),
+            *(_child(action) for action in created if action.kind is kind),
+        )
+
+    pods = [_settled(pod) for pod in observed.pods if not pod.deleting and pod.uid not in gone]
+    return Observed(
+        now=observed.now + timedelta(seconds=made.requeue_after or 0),
+        pods=(*pods, *(_pod(action) for action in created if action.kind is ChildKind.POD)),
+        services=children(ChildKind.SERVICE, observed.services),
+        config_maps=children(ChildKind.CONFIG_MAP, observed.config_maps),
+    )
+
+
+def _settled(pod: PodView) -> PodView:
+    return pod if pod.phase == "Failed" else replace(pod, phase="Running", ready=True, unready_since=None)
+
+
+def _child(action: Create) -> ChildView:
+    metadata = action.object["metadata"]
+    owner = metadata["ownerReferences"][0]["uid"]
+    return ChildView(metadata["namespace"], action.name, _uid(action), owner)
+
+
+def _pod(action: Create) -> PodView:
+    child = _child(action)
+    sources = [volume.get("configMap") or {} for volume in action.object["spec"].get("volumes") or []]
+    return PodView(
+        namespace=child.namespace,
+        name=child.name,
+        uid=child.uid,
+        owner_uid=child.owner_uid,
+        labels=action.object["metadata"]["labels"],
+        phase="Running",
+        ready=True,
+        config_maps=tuple(source["name"] for source in sources if source.get("name")),
+    )
+
+
+def _uid(action: Create) -> str:
+    return f"of the new {action.kind} {action.name}"
