@@ -105,7 +105,7 @@ def test_a_plan_of_a_roll_out_says_what_changed_which_pods_restart_and_what_come
     assert code == 0
     assert lines[:16] == [
         "ModelServing ns/demo",
-        "  role decode: its template changed, its pods restart",
+        "  role decode: its template changed",
         "    launch.sh",
         "      - --max-num-seqs 16 \\",
         "      + --max-num-seqs 30 \\",
@@ -124,6 +124,22 @@ def test_a_plan_of_a_roll_out_says_what_changed_which_pods_restart_and_what_come
     assert lines[-1] == ENOUGH
 
 
+def test_pods_that_a_partition_keeps_are_counted(cluster: Cluster, file: Path) -> None:
+    cluster.serve(PAIR.replicas(3).desired(), **RUNNING)
+    changed = PAIR.replicas(3).rollout(partition=1).role("prefill", image="engine:2")
+    code, lines = cluster.run("plan", write(file, changed.document()))
+    assert (code, lines[1:6]) == (
+        0,
+        [
+            "  role prefill: its template changed; pods that keep the old one: 1",
+            "    pod",
+            "      - spec.containers[engine].image: engine:1",
+            "      + spec.containers[engine].image: engine:2",
+            "  pods: 6 restart, 0 stop, 0 start, 3 stay; at most 3 are stopped at once",
+        ],
+    )
+
+
 def test_a_plan_for_machines_has_every_step(cluster: Cluster, file: Path) -> None:
     serve(cluster, typed(decode={"maxNumSeqs": 16}), **RUNNING)
     code, lines = cluster.run("plan", write(file, typed(decode={"maxNumSeqs": 30})), "--output", "json")
@@ -134,7 +150,8 @@ def test_a_plan_for_machines_has_every_step(cluster: Cluster, file: Path) -> Non
     assert found["roles"] == [
         {
             "name": "decode",
-            "restarts": True,
+            "outdated": True,
+            "left": 0,
             "differences": {"launch.sh": ["- --max-num-seqs 16 \\", "+ --max-num-seqs 30 \\"]},
         }
     ]
@@ -187,7 +204,7 @@ def test_templates_come_from_the_file_before_the_cluster(cluster: Cluster, file:
 
     path = write(file, served, {**config_map, "data": {"ready.sh.j2": "exit 1\n"}})
     assert cluster.run("plan", path)[1][1:4] == [
-        "  role prefill: nothing restarts for it, but pods that start later differ",
+        "  role prefill: nothing restarts for this, but pods that start later differ",
         "    ready.sh",
         "      - exit 0",
     ]

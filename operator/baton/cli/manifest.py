@@ -38,8 +38,9 @@ class Manifest:
         )
 
     def config_maps_of(self, serving: ModelServing) -> ConfigMaps:
-        """Return the ConfigMaps that a ModelServing can name."""
-        return {name: data for (place, name), data in self.templates.items() if place == serving.metadata.namespace}
+        """Return the ConfigMaps that a ModelServing can name; those without a namespace may be in any."""
+        places = {"", serving.metadata.namespace}
+        return {name: data for (place, name), data in self.templates.items() if place in places}
 
 
 def read_manifest(file: Path, changes: Sequence[Assignment] = ()) -> Manifest:
@@ -83,15 +84,18 @@ def _has_templates(document: Any) -> bool:
     if not isinstance(document, dict) or document.get("kind") != "ConfigMap":
         return False
     metadata = document.get("metadata")
-    return isinstance(metadata, dict) and "name" in metadata and labels.TEMPLATES in (metadata.get("labels") or {})
+    if not isinstance(metadata, dict) or "name" not in metadata:
+        return False
+    return isinstance(metadata.get("labels"), dict) and labels.TEMPLATES in metadata["labels"]
 
 
 def _templates(document: Any) -> tuple[tuple[str, str], Mapping[str, str]]:
     metadata, data = document["metadata"], document.get("data") or {}
-    wrong = [key for key, value in data.items() if not isinstance(value, str)]
+    fields = data.items() if isinstance(data, dict) else [("", data)]
+    wrong = [f"data.{key}".rstrip(".") for key, value in fields if not isinstance(value, str) or not key]
     if wrong:
         raise DocumentError(
-            [Problem(f"data.{key}", f"of ConfigMap {metadata['name']} should be text") for key in wrong]
+            [Problem(path, f"of ConfigMap {metadata['name']} should be text by name") for path in wrong]
         )
     return (metadata.get("namespace") or "", metadata["name"]), data
 

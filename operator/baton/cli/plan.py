@@ -19,7 +19,7 @@ from baton.planning.plan import is_deleting
 from baton.rendering import template_config_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from baton.api.serving import ModelServing
     from baton.cli.manifest import Manifest
@@ -113,21 +113,22 @@ def _story(preview: Preview, forecast: Forecast) -> Iterator[str]:
     if not forecast.steps:
         yield "nothing to do"
         return
-    yield _summary(preview, forecast)
+    yield _summary(forecast)
     if len(forecast.steps) > 1:
-        yield from _reasons("restart", preview.restarts)
-        yield from _reasons("stop", preview.stops)
-        yield from (f"  start {name}" for name in preview.starts)
+        yield from (f"  restart {name}: {action.reason}" for name, action in forecast.restarts.items())
+        yield from (f"  stop {name}: {action.reason}" for name, action in forecast.stops.items())
+        yield from (f"  start {name}" for name in forecast.starts)
         yield "of this at once:"
     for stage in forecast.steps[0]:
         yield from (f"  {_described(action)}" for action in stage)
 
 
 def _change(change: RoleChange) -> Iterator[str]:
+    left = f"; pods that keep the old one: {change.left}" if change.left else ""
     if change.is_outdated:
-        yield f"role {change.role}: its template changed, its pods restart"
+        yield f"role {change.role}: its template changed{left}"
     else:
-        yield f"role {change.role}: nothing restarts for it, but pods that start later differ"
+        yield f"role {change.role}: nothing restarts for this, but pods that start later differ"
     if not change.differences:
         yield "  what changed cannot be seen in the launch, nor in the pod as it was applied last"
     for name, lines in change.differences.items():
@@ -135,16 +136,12 @@ def _change(change: RoleChange) -> Iterator[str]:
         yield from (f"    {line}" for line in lines)
 
 
-def _summary(preview: Preview, forecast: Forecast) -> str:
-    kept = len(forecast.before) - len(preview.restarts) - len(preview.stops)
-    counts = f"{len(preview.restarts)} restart, {len(preview.stops)} stop, {len(preview.starts)} start, {kept} stay"
+def _summary(forecast: Forecast) -> str:
+    kinds = {"restart": forecast.restarts, "stop": forecast.stops, "start": forecast.starts, "stay": forecast.stays}
+    counts = ", ".join(f"{len(pods)} {what}" for what, pods in kinds.items())
     most = f"; at most {forecast.most_at_once} are stopped at once" if forecast.most_at_once else ""
     endless = "" if forecast.is_complete else "; this does not come to rest"
     return f"pods: {counts}{most}{endless}"
-
-
-def _reasons(what: str, pods: Mapping[str, str]) -> Iterator[str]:
-    yield from (f"  {what} {name}: {reason}" for name, reason in pods.items())
 
 
 def _described(action: Action) -> str:

@@ -39,11 +39,13 @@ _NOT_YET = "not yet created"
 class RoleChange:
     """How the pods of a role would differ from those that run, by file of the launch, or `pod`.
 
-    `is_outdated` says that pods of it restart; else only pods that start later are different.
+    `is_outdated` says that its template is another; else only pods that start later are different. `left` counts the
+    pods that keep the old template, as a partition has it.
     """
 
     role: str
     is_outdated: bool
+    left: int
     differences: Mapping[str, Sequence[str]]
 
 
@@ -61,24 +63,9 @@ class Preview:
         """Whether the operator would not act upon it."""
         return self.forecast is None and not is_deleting(self.serving)
 
-    @property
-    def restarts(self) -> dict[str, str]:
-        """The pods that are replaced by one of the same name, and why."""
-        return {name: reason for name, reason in self._deleted() if self.forecast and name in self.forecast.after}
-
-    @property
-    def stops(self) -> dict[str, str]:
-        """The pods that go, and why."""
-        return {name: reason for name, reason in self._deleted() if self.forecast and name not in self.forecast.after}
-
-    @property
-    def starts(self) -> list[str]:
-        """The pods that come in addition."""
-        return [name for name in self.forecast.creations if name not in self.forecast.before] if self.forecast else []
-
     def document(self) -> JsonObject:
         """Return the JSON form."""
-        steps = self.forecast.steps if self.forecast else ()
+        forecast = self.forecast or Forecast({}, {})
         return {
             "namespace": self.serving.metadata.namespace,
             "name": self.serving.metadata.name,
@@ -89,33 +76,34 @@ class Preview:
                 for problem in self.problems
             ],
             "roles": [
-                {"name": change.role, "restarts": change.is_outdated, "differences": dict(change.differences)}
+                {
+                    "name": change.role,
+                    "outdated": change.is_outdated,
+                    "left": change.left,
+                    "differences": dict(change.differences),
+                }
                 for change in self.changes
             ],
             "pods": {
-                "restart": [{"name": name, "reason": reason} for name, reason in self.restarts.items()],
-                "stop": [{"name": name, "reason": reason} for name, reason in self.stops.items()],
-                "start": [{"name": name} for name in self.starts],
+                "restart": [{"name": name, "reason": action.reason} for name, action in forecast.restarts.items()],
+                "stop": [{"name": name, "reason": action.reason} for name, action in forecast.stops.items()],
+                "start": [{"name": name} for name in forecast.starts],
             },
-            "steps": [[[_action(action) for action in stage] for stage in step] for step in steps],
-            "complete": self.forecast is None or self.forecast.is_complete,
+            "steps": [[[_action(action) for action in stage] for stage in step] for step in forecast.steps],
+            "complete": forecast.is_complete,
         }
-
-    def _deleted(self) -> Iterator[tuple[str, str]]:
-        if self.forecast:
-            yield from ((name, action.reason) for name, action in self.forecast.deletions.items())
 
 
 def preview_of(wanted: ModelServing, snapshot: Snapshot, *, old: ConfigMaps, new: ConfigMaps) -> Preview:
     """Look ahead; `old` and `new` are the users' templates before and after."""
-    serving = as_stored(wanted, snapshot.serving)
+    serving = _as_stored(wanted, snapshot.serving)
     desired, problems = desired_of(serving, new)
     if desired is None or is_deleting(serving):
         return Preview(serving, problems)
     stored = stored_serving(snapshot.serving)
     present = desired_of(stored, old)[0] if stored is not None else None
-    changes = tuple(_changes(desired, present, snapshot))
-    return Preview(serving, problems, foresee(desired, snapshot.observed), changes)
+    forecast = foresee(desired, snapshot.observed)
+    return Preview(serving, problems, forecast, tuple(_changes(desired, present, forecast, snapshot.launches)))
 
 
 def stored_serving(document: JsonObject | None) -> ModelServing | None:
@@ -126,7 +114,7 @@ def stored_serving(document: JsonObject | None) -> ModelServing | None:
         return None
 
 
-def as_stored(wanted: ModelServing, stored: JsonObject | None) -> ModelServing:
+def _as_stored(wanted: ModelServing, stored: JsonObject | None) -> ModelServing:
     """Return the ModelServing as it would be after `kubectl apply`: the new spec on the present object."""
     if stored is None:
         return wanted.model_copy(update={"metadata": wanted.metadata.model_copy(update={"uid": _NOT_YET})})
@@ -140,8 +128,8 @@ def shortages_of(previews: Sequence[Preview], room: Room) -> tuple[Shortage, ...
     Counts pods that are there and still wait for a node, too.
     """
     forecasts = [preview.forecast for preview in previews if preview.forecast]
-    gone = {action.uid for forecast in forecasts for action in forecast.deletions.values()}
-    ours = {pod.uid for forecast in forecasts for pod in forecast.after.values()}
+    gone = {action.uid for forecast in forecasts for action in (*forecast.restarts.values(), *forecast.stops.values())}
+    ours = {pod.uid for forecast in forecasts for pod in forecast.stays}
     staying = [
         pod for pod in room.pods if "deletionTimestamp" not in pod["metadata"] and pod["metadata"]["uid"] not in gone
     ]
@@ -150,24 +138,23 @@ def shortages_of(previews: Sequence[Preview], room: Room) -> tuple[Shortage, ...
     return find_shortages(map(read_needs, (*waiting, *created)), read_nodes(room.nodes, staying))
 
 
-def _changes(desired: Desired, present: Desired | None, snapshot: Snapshot) -> Iterator[RoleChange]:
+def _changes(
+    desired: Desired, present: Desired | None, forecast: Forecast, launches: Mapping[str, Mapping[str, str]]
+) -> Iterator[RoleChange]:
     """Yield the roles whose pods would differ: from what runs in the launch, from the applied spec in the pod."""
-    uid, hashes = desired.serving.metadata.uid, target_of(desired).hashes
+    hashes = target_of(desired).hashes
     before = {role.name: role for role in present.roles} if present else {}
     files = {file.role: file.data for file in desired.config_files}
-    launches = {file.name for side in (present, desired) if side for file in side.config_files}
+    names = {file.name for side in (present, desired) if side for file in side.config_files}
     for role in desired.roles:
-        pods = [
-            pod
-            for pod in snapshot.observed.pods
-            if pod.owner_uid == uid and pod.labels.get(labels.ROLE) == role.name and not pod.deleting
-        ]
-        differences = text_differences(_mounted(pods, snapshot.launches), files.get(role.name, {}))
-        if pods and role.name in before:
-            differences |= _pod_differences(before[role.name], role, launches)
-        is_outdated = any(pod.labels.get(labels.ROLE_TEMPLATE_HASH) != hashes[role.name] for pod in pods)
-        if is_outdated or (pods and differences):
-            yield RoleChange(role.name, is_outdated, differences)
+        pods = [pod for pod in forecast.before.values() if pod.labels.get(labels.ROLE) == role.name]
+        outdated = {pod.name for pod in pods if pod.labels.get(labels.ROLE_TEMPLATE_HASH) != hashes[role.name]}
+        differences = text_differences(_mounted(pods, launches), files.get(role.name, {}))
+        if role.name in before:
+            differences |= _pod_differences(before[role.name], role, names)
+        if outdated or (pods and differences):
+            left = sum(pod.name in outdated for pod in forecast.stays)
+            yield RoleChange(role.name, bool(outdated), left, differences)
 
 
 def _mounted(pods: Sequence[PodView], launches: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:

@@ -49,7 +49,7 @@ def render(*, file: Path, role: str | None, form: str, changes: tuple[str, ...],
     """
     if (form == "dir") != (output is not None):
         raise click.UsageError("--format dir and --output DIRECTORY go together")
-    manifest = read_manifest(file, [Assignment.parse(change) for change in changes]).placed("default")
+    manifest = read_manifest(file, [Assignment.parse(change) for change in changes])
     _check_role(manifest.servings, role)
     expanded = [
         (serving, expand(serving, config_maps=manifest.config_maps_of(serving))) for serving in manifest.servings

@@ -34,10 +34,25 @@ class Forecast:
     is_complete: bool = True
 
     @property
-    def deletions(self) -> dict[str, Delete]:
-        """The pods that are deleted, by name, of those that are there now."""
-        known = {pod.uid for pod in self.before.values()}
-        return {action.name: action for action in self._of_pods() if isinstance(action, Delete) and action.uid in known}
+    def restarts(self) -> dict[str, Delete]:
+        """The pods that are replaced by one of the same name, by name."""
+        return {name: action for name, action in self._deletions().items() if name in self.after}
+
+    @property
+    def stops(self) -> dict[str, Delete]:
+        """The pods that go for good, by name."""
+        return {name: action for name, action in self._deletions().items() if name not in self.after}
+
+    @property
+    def starts(self) -> list[str]:
+        """The pods that come in addition."""
+        return [name for name in self.creations if name not in self.before]
+
+    @property
+    def stays(self) -> list[PodView]:
+        """The pods that are left alone."""
+        deletions = self._deletions()
+        return [pod for pod in self.before.values() if pod.name not in deletions]
 
     @property
     def creations(self) -> dict[str, JsonObject]:
@@ -50,6 +65,10 @@ class Forecast:
         """The most pods that one step deletes."""
         deleted = [sum(_is_pod(action, Delete) for stage in step for action in stage) for step in self.steps]
         return max(deleted, default=0)
+
+    def _deletions(self) -> dict[str, Delete]:
+        known = {pod.uid for pod in self.before.values()}
+        return {action.name: action for action in self._of_pods() if isinstance(action, Delete) and action.uid in known}
 
     def _of_pods(self) -> Iterator[Action]:
         for step in self.steps:

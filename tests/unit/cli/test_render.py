@@ -172,4 +172,4 @@ def test_templates_come_from_config_maps_of_the_file() -> None:
     assert "\ntrue decode\n" in with_it.stdout
     assert (without.exit_code, "there is no ConfigMap default/mine with the label" in without.stderr) == (1, True)
     assert "label it (kubectl label configmap -n default mine baton.serv" in unlabelled.stderr
-    assert "data.other: of ConfigMap mine should be text" in no_text.stderr
+    assert "data.other: of ConfigMap mine should be text by name" in no_text.stderr

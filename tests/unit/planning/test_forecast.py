@@ -14,9 +14,8 @@ def _foresee(cluster: Cluster) -> tuple[list[str], list[str], list[str]]:
     """Return the pods that restart, stop and start."""
     forecast = foresee(cluster.builder.desired(*cluster.config_files), cluster.observed())
     assert forecast.is_complete
-    restarts = [name for name in forecast.deletions if name in forecast.after]
-    stops = [name for name in forecast.deletions if name not in forecast.after]
-    return restarts, stops, [name for name in forecast.creations if name not in forecast.before]
+    assert len(forecast.stays) == len(forecast.before) - len(forecast.restarts) - len(forecast.stops)
+    return list(forecast.restarts), list(forecast.stops), forecast.starts
 
 
 def test_at_rest_nothing_is_foreseen() -> None:
@@ -60,8 +59,8 @@ def test_a_roll_out_takes_one_group_after_the_other() -> None:
     cluster = running(PAIR.replicas(3))
     cluster.edit(PAIR.replicas(3).role("prefill", image="engine:2"))
     forecast = foresee(cluster.builder.desired(), cluster.observed())
-    assert (len(forecast.deletions), forecast.most_at_once) == (15, 5)
-    assert forecast.deletions["demo-2-prefill-0-0"].reason == "demo-2 has an outdated template"
+    assert (len(forecast.restarts), forecast.most_at_once) == (15, 5)
+    assert forecast.restarts["demo-2-prefill-0-0"].reason == "demo-2 has an outdated template"
 
 
 def test_what_is_under_way_and_what_failed_is_seen_to_its_end() -> None:
