@@ -375,39 +375,6 @@ async def test_an_engine_that_cannot_work_is_refused_and_its_pods_stay(rig: Rig)
     assert await rig.uids(PODS) == before
 
 
-async def test_templates_of_the_users_are_followed(rig: Rig) -> None:
-    document = pair(templates={"configMap": "mine"}).document()
-    document["metadata"] = {"name": "demo", "uid": "uid-of-demo"}
-    labelled = {"labels": {"baton.serving.volcano.sh/templates": ""}}
-    rig.server.put("/api/v1/configmaps", "mine", data={"ready.sh.j2": "exit 0\n"})
-    await rig.apply(document)
-    await rig.serving()
-    refused = await rig.condition("Accepted")
-    assert "spec.template.engine.templates.configMap: there is no ConfigMap ns/mine" in refused["message"]
-
-    rig.server.put("/api/v1/configmaps", "mine", data={"ready.sh.j2": "exit 0\n"}, metadata=labelled)
-    await rig.serving()
-    assert (await rig.condition("Accepted"))["status"] == "True"
-    pods, launches = await rig.uids(PODS), set(await rig.names(CONFIG_MAPS))
-    assert len(pods) == 2
-
-    rig.server.put("/api/v1/configmaps", "mine", data={"ready.sh.j2": "exit 1\n"}, metadata=labelled)
-    await rig.serving()
-    assert await rig.uids(PODS) == pods, "running pods keep their launch"
-    later = [
-        item["data"]["ready.sh"]
-        for item in (await rig.client.list(CONFIG_MAPS))["items"]
-        if "launch" in item["metadata"]["name"]
-    ]
-    assert sorted(later) == ["exit 0\n"] * 2 + ["exit 1\n"] * 2
-    assert launches < set(await rig.names(CONFIG_MAPS))
-
-    rig.server.remove("/api/v1/configmaps", "mine")
-    await rig.serving()
-    assert (await rig.condition("Accepted"))["status"] == "False"
-    assert await rig.uids(PODS) == pods
-
-
 async def test_a_doubtful_spec_is_acted_upon_and_its_warnings_are_told(rig: Rig) -> None:
     await rig.apply(PAIR.replicas(3).rollout(maxUnavailable="10%"))
     await rig.serving()
