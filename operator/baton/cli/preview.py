@@ -148,12 +148,12 @@ def _changes(
     names = {file.name for side in (present, desired) if side for file in side.config_files}
     for role in desired.roles:
         pods = [pod for pod in forecast.before.values() if pod.labels.get(labels.ROLE) == role.name]
-        outdated = {pod.name for pod in pods if pod.labels.get(labels.ROLE_TEMPLATE_HASH) != hashes[role.name]}
-        differences = text_differences(_mounted(pods, launches), files.get(role.name, {}))
+        outdated = [pod for pod in pods if pod.labels.get(labels.ROLE_TEMPLATE_HASH) != hashes[role.name]]
+        differences = text_differences(_mounted(outdated or pods, launches), files.get(role.name, {}))
         if role.name in before:
             differences |= _pod_differences(before[role.name], role, names)
         if outdated or (pods and differences):
-            left = sum(pod.name in outdated for pod in forecast.stays)
+            left = sum(pod in outdated for pod in forecast.stays)
             yield RoleChange(role.name, bool(outdated), left, differences)
 
 
