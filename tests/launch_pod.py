@@ -27,14 +27,14 @@ RANKS = 3
 PATIENCE = 20.0
 
 # Says in RANK.json how it was started and in RANK.told that it got SIGTERM, then ends unless there is a file drain;
-# answers /health when there is a file healthy and anything else once there is a file answer, exits with what RANK.exit
-# says, and leaves a child behind.
+# answers /health when there is a file healthy and anything else once there is a file answer, unless it is headless;
+# exits with what RANK.exit says, and leaves a child behind.
 STUB = """
 import http.server, json, os, pathlib, signal, subprocess, sys, threading, time
 
 here, argv = pathlib.Path(os.environ["STUB_DIRECTORY"]), sys.argv
 name = "--data-parallel-rank"
-rank, port = argv[argv.index(name) + 1] if name in argv else "0", int(argv[argv.index("--port") + 1])
+rank = argv[argv.index(name) + 1] if name in argv else "0"
 stopping = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: ((here / f"{rank}.told").touch(), stopping.set()))
 child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -55,8 +55,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-threading.Thread(target=server.serve_forever, daemon=True).start()
+if "--headless" not in argv:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(argv[argv.index("--port") + 1])), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
 facts = {"argv": ["vllm", *argv[1:]], "env": dict(os.environ), "pid": os.getpid(), "child": child.pid}
 (here / f"{rank}.new").write_text(json.dumps(facts))
 (here / f"{rank}.new").rename(here / f"{rank}.json")
@@ -107,8 +108,8 @@ class Pod:
         wait_for(lambda: not any(map(is_alive, pids)), "all processes are gone")
 
 
-def wait_for(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_for(condition: Any, what: str, *, patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
         time.sleep(0.02)
@@ -161,6 +162,21 @@ def enter(directory: Path, launched: ModelServing, **environment: str) -> Pod:
     pod = {"POD_IP": "127.0.0.1", "GROUP_NAME": "m-0", "ROLE_ID": "server-0", "WORKER_INDEX": "0"}
     path = {"PATH": f"{programs}:{os.environ['PATH']}", "STUB_DIRECTORY": str(directory)}
     return Pod(directory, pod | path | environment)
+
+
+def enter_role(directory: Path, launched: ModelServing, name: str, address: str, **environment: str) -> Pod:
+    """Lay out the pod of a role, with the simulated engine on PATH; WORKER_INDEX tells workers from entry pods."""
+    expanded = expand(launched)
+    assert not expanded.has_errors, expanded.problems
+    (files,) = (each.data for each in expanded.config_maps if each.role == name)
+    pod = {"POD_IP": address, "GROUP_NAME": "dsv4-0", "ROLE_ID": f"{name}-0", "WORKER_INDEX": "0"} | environment
+    programs = directory / f"{name}-{pod['WORKER_INDEX']}"
+    programs.mkdir()
+    for file, text in files.items():
+        (programs / file).write_text(text)
+    (programs / "vllm").write_text(f"#!{sys.executable}\nfrom baton.cli.vllm import main\nmain()\n")
+    (programs / "vllm").chmod(stat.S_IRWXU)
+    return Pod(programs, {"PATH": f"{programs}:{os.environ['PATH']}"} | pod)
 
 
 @contextlib.contextmanager

@@ -174,3 +174,39 @@ def test_a_pod_that_cannot_be_placed_says_why(cluster: Cluster, deepseek: Docume
         return "huawei.com/nobody-has-this" in message
 
     cluster.until(says_why, "the scheduler's words are in the condition")
+
+
+def on_one_node(name: str, *, replicas: int = 1, **engine: Any) -> dict[str, Any]:
+    """Return a ModelServing of one device a replica, on the network of node-3."""
+    typed = {"image": "engine:1", "model": {"path": "/models/m"}, "network": {"hostNetwork": True}, **engine}
+    template = {"spec": {"containers": [], "nodeSelector": {"kubernetes.io/hostname": "node-3"}}}
+    return {
+        "apiVersion": "workload.serving.volcano.sh/v1alpha1",
+        "kind": "ModelServing",
+        "metadata": {"name": name},
+        "spec": {
+            "schedulerName": "default-scheduler",
+            "template": {
+                "roles": [{"name": "server", "replicas": replicas, "engine": typed, "entryTemplate": template}]
+            },
+        },
+    }
+
+
+def test_pods_with_a_port_in_common_never_share_a_node_on_the_host_network(cluster: Cluster) -> None:
+    def has_no_room(pod: str) -> bool:
+        conditions = cluster.get("pod", pod).get("status", {}).get("conditions", [])
+        message = next((each.get("message", "") for each in conditions if each["type"] == "PodScheduled"), "")
+        return "didn't have free ports" in message
+
+    cluster.apply(on_one_node("first", replicas=2))
+    cluster.until(lambda: len(cluster.pods(name="first")) == 2, "both replicas have a pod")
+    replicas = ("first-0-server-0-0", "first-0-server-1-0")
+    cluster.until(lambda: sum(map(has_no_room, replicas)) == 1, "there is room for one replica")
+
+    cluster.apply(
+        on_one_node("apart", ports={"api": 7090}),
+        on_one_node("meets", ports={"api": 7095}, parallel={"data": 6}),
+    )
+    cluster.wait_available("apart")
+    cluster.until(lambda: has_no_room("meets-0-server-0-0"), "there is no room for ports 7095 to 7100 beside 7100")

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,6 +173,57 @@ def test_one_process_holds_all_ranks_of_internal_data_parallelism(tmp_path: Path
     assert process.returncode == 0
 
 
+HEADLESS: dict[str, dict[str, Any]] = {
+    "internal": {"data": 32, "dataMode": "Internal"},
+    "spanning": {"data": 1, "tensor": 32},
+}
+
+
+@pytest.mark.parametrize("mode", HEADLESS)
+def test_a_headless_worker_is_ready_with_its_entry_pod_and_stops_after_it(tmp_path: Path, mode: str) -> None:
+    planned = small(parallel=HEADLESS[mode])
+    entry_launch, worker_launch = launches(planned)
+    for name in ("entry", "worker"):
+        (tmp_path / name).mkdir()
+    entry = enter(tmp_path / "entry", planned)
+    worker = enter(tmp_path / "worker", planned, WORKER_INDEX="1", ENTRY_ADDRESS="127.0.0.1")
+    (entry.directory / "drain").touch()
+
+    with running(worker) as worker_process:
+        words = [word.replace("m-0-server-0-0.team", "127.0.0.1") for word in worker_launch.argv]
+        assert worker.rank(0)["argv"] == words
+        assert not worker.is_ready()
+        with running(entry) as entry_process:
+            assert entry.rank(0)["argv"] == seen(entry_launch, {"POD_IP": "127.0.0.1"})[0]
+            assert not worker.is_ready()
+            (entry.directory / "healthy").touch()
+            wait_for(worker.is_ready, "the worker is ready")
+
+            worker_process.terminate()
+            assert worker_process.stdout is not None
+            while "told to stop" not in worker_process.stdout.readline():
+                assert worker_process.poll() is None
+            entry_process.terminate()
+            wait_for((entry.directory / "0.told").exists, "the entry pod drains")
+            assert not (worker.directory / "0.told").exists()
+            (entry.directory / "drain").unlink()
+            output_of(entry_process)
+        assert "drained0" in output_of(worker_process)
+
+    assert (entry_process.returncode, worker_process.returncode) == (0, 0)
+
+
+def test_a_headless_worker_whose_entry_pod_is_gone_stops_at_once(tmp_path: Path) -> None:
+    pod = enter(tmp_path, small(parallel=HEADLESS["internal"]), WORKER_INDEX="1", ENTRY_ADDRESS="127.0.0.1")
+
+    with running(pod) as process:
+        pod.rank(0)
+        process.terminate()
+        output_of(process)
+
+    assert process.returncode == 0
+
+
 def test_proxies_of_the_image_do_not_reach_the_engines_but_the_users_do(tmp_path: Path) -> None:
     planned = small(env={"https_proxy": "http://own:1"})
     pod = enter(tmp_path, planned, http_proxy="http://image:1", HTTPS_PROXY="http://image:2")
@@ -273,6 +325,7 @@ VARIANTS = {
     "store": pair(kvTransfer={"store": {"master": "pool:50051"}}),
     "cpu": pair(kind="vLLM", accelerator={"type": "CPU", "devicesPerNode": 4}),
     "several-nodes": pair(decode={"parallel": {"data": 32, "tensor": 1}}),
+    **{name: serving(role(parallel=parallel)) for name, parallel in HEADLESS.items()},
     "found-interface": serving(role(parallel={"data": 2}), engine={"network": {"interface": None}}),
     "one-rank": serving(role()),
     "nvidia": pair(kind="vLLM"),

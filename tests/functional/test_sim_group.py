@@ -23,7 +23,13 @@ class Ranks:
 
     def __init__(self, port: int) -> None:
         self.place = GroupPlace(
-            rank=0, size=3, address="127.0.0.1", port=port, seconds=20.0, terms={"tensor_parallel_size": 4}
+            member="DP rank",
+            rank=0,
+            size=3,
+            address="127.0.0.1",
+            port=port,
+            seconds=20.0,
+            terms={"tensor_parallel_size": 4},
         )
         self.made: list[Membership] = []
         self.heard: dict[int, str | None] = {}
@@ -134,7 +140,7 @@ async def test_a_rank_that_was_started_otherwise_is_refused(ranks: Ranks) -> Non
 async def test_nobody_waits_for_ever(ranks: Ranks) -> None:
     with pytest.raises(GroupError, match=r"DP ranks \[1, 2\] did not join within 0.05 s"):
         await ranks.make(0, seconds=0.05).join()
-    with pytest.raises(GroupError, match=r"did not gather all 3 ranks within 0.05 s"):
+    with pytest.raises(GroupError, match=r"did not gather all 3 within 0.05 s"):
         await ranks.make(1, seconds=0.05).join()
 
 

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,7 @@ import pytest
 import yaml
 
 from baton.api.serving import ModelServing
-from baton.rendering import expand
-from launch_pod import Pod, free_ports, members, output_of, running
+from launch_pod import enter_role, free_ports, members, output_of, running
 from rendering_builders import EXAMPLE, pair
 
 if TYPE_CHECKING:
@@ -53,21 +51,6 @@ async def state(session: aiohttp.ClientSession, address: str, port: int) -> Any:
     async with session.get(f"http://{address}:{port}/sim/state") as response:
         (engine,) = (await response.json())["engines"]
         return engine
-
-
-def enter_role(directory: Path, serving: ModelServing, role: str, address: str, **environment: str) -> Pod:
-    """Lay out the pod of a role, with the simulated engine on PATH."""
-    expanded = expand(serving)
-    assert not expanded.has_errors, expanded.problems
-    (files,) = (each.data for each in expanded.config_maps if each.role == role)
-    programs = directory / role
-    programs.mkdir()
-    for name, text in files.items():
-        (programs / name).write_text(text)
-    (programs / "vllm").write_text(f"#!{sys.executable}\nfrom baton.cli.vllm import main\nmain()\n")
-    (programs / "vllm").chmod(stat.S_IRWXU)
-    variables = {"POD_IP": address, "GROUP_NAME": "dsv4-0", "ROLE_ID": f"{role}-0", "WORKER_INDEX": "0"}
-    return Pod(programs, variables | {"PATH": f"{programs}:{os.environ['PATH']}"} | environment)
 
 
 def example(prefill_port: int, decode_port: int) -> ModelServing:
@@ -112,7 +95,7 @@ async def test_the_example_hands_over_between_4_prefill_and_16_decode_ranks(tmp_
                 assert (await stream.read()).endswith(b"data: [DONE]\n\n")
 
         output = await asyncio.to_thread(output_of, decode_process)
-        assert f'port={first + 4 + 15} dp_rank="15 of 16"' in output
+        assert f'port={first + 4 + 15} place="DP rank 15 of 16"' in output
         assert "side_channel=none" in output
         assert "30012-30015" in await asyncio.to_thread(output_of, prefill_process)
         assert (prefill_process.returncode, decode_process.returncode) == (0, 0)

@@ -74,7 +74,7 @@ engines = optional(
         decodeContext=sizes,
         expert=st.booleans(),
     ),
-    ports=optional(api=ports, dataParallelRpc=ports),
+    ports=optional(api=ports, dataParallelRpc=ports, master=ports),
     kvTransfer=optional(
         connector=st.sampled_from(list(KVConnector)),
         port=ports,
@@ -186,7 +186,10 @@ fields: st.SearchStrategy[tuple[tuple[str, ...], Any]] = st.one_of(
     st.tuples(st.sampled_from([("parallel", "prefillContext"), ("parallel", "decodeContext")]), sizes),
     st.tuples(st.just(("parallel", "pipeline")), sizes),
     st.tuples(st.just(("parallel", "dataMode")), st.sampled_from(["Internal", "External"])),
-    st.tuples(st.sampled_from([("ports", "api"), ("ports", "dataParallelRpc"), ("kvTransfer", "port")]), ports),
+    st.tuples(
+        st.sampled_from([*(("ports", use) for use in ("api", "dataParallelRpc", "master")), ("kvTransfer", "port")]),
+        ports,
+    ),
     st.tuples(st.just(("kvTransfer", "connector")), st.sampled_from([connector.value for connector in KVConnector])),
     st.tuples(st.just(("kvTransfer", "routerAddress")), st.just("router:8000")),
     st.tuples(st.just(("kvTransfer", "store")), st.sampled_from([{"master": "m:1"}, {"backend": "memcache"}])),
@@ -204,6 +207,48 @@ fields: st.SearchStrategy[tuple[tuple[str, ...], Any]] = st.one_of(
 )
 
 
+@st.composite
+def wide_parallels(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw sizes that take several nodes of 4 devices, served by the entry pod alone."""
+    nodes = draw(st.integers(2, 4))
+    if draw(st.booleans()):
+        return {"data": 4 * nodes, "dataMode": "Internal"}
+    shape = draw(st.sampled_from(["tensor", "pipeline", "prefillContext"]))
+    return {"tensor": 4 * nodes} if shape == "tensor" else {"tensor": 4, shape: nodes}
+
+
+@st.composite
+def wide_servings(draw: st.DrawFn) -> ModelServing:
+    """Draw a pair, or an aggregated role, of which some replicas take several nodes."""
+    narrow = st.just({"data": 2})
+    phases = draw(st.sampled_from([("prefill", "decode"), ("aggregated",)]))
+    roles = [{"name": name, "replicas": 2, "engine": {"parallel": draw(wide_parallels() | narrow)}} for name in phases]
+    shared = draw(
+        st.fixed_dictionaries(
+            {"network": st.fixed_dictionaries({"hostNetwork": st.booleans(), "interface": st.just("eth0")})},
+            optional={
+                "kvTransfer": st.fixed_dictionaries(
+                    {"connector": st.sampled_from(list(KVConnector)), "routerAddress": st.just("router:8000")},
+                    optional={"port": st.sampled_from([29000, 30090])},
+                ),
+                "kind": st.just("vLLM"),
+                "model": st.just({"attention": "MLA"}),
+                "ports": st.sampled_from([{"master": 7100}, {"dataParallelRpc": 7000}]),
+            },
+        )
+    )
+    engine = merge_objects(SHARED, shared | {"accelerator": {"devicesPerNode": 4}})
+    return read({"engine": engine, "roles": roles}, replicas=2)
+
+
+@given(wide_servings())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_replicas_over_several_nodes_are_refused_in_words_or_agree_with_themselves(launched: ModelServing) -> None:
+    refusals = [problem for problem in expand(launched).problems if problem.severity is Severity.ERROR]
+    assert all(problem.path and ";" in problem.message for problem in refusals)
+    assert bool(assert_launch_agrees(launched)) is not bool(refusals)
+
+
 @given(changed_examples())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_changed_example_is_refused_in_words_or_agrees_with_itself(launched: ModelServing) -> None:
@@ -216,9 +261,9 @@ def assert_launch_agrees(launched: ModelServing) -> tuple[RankLaunch, ...]:
     """Check the launch of each pod by itself, and that both sides of a KV transfer say the same; return the launch."""
     plans = {plan.role: plan for plan in expand(launched).plans}
     all_ranks = launches(launched)
-    pods: dict[tuple[str, int], list[RankLaunch]] = {}
+    pods: dict[tuple[str, str, int], list[RankLaunch]] = {}
     for rank in all_ranks:
-        pods.setdefault((rank.role_id, rank.worker_index), []).append(rank)
+        pods.setdefault((rank.serving_group, rank.role_id, rank.worker_index), []).append(rank)
     for ranks in pods.values():
         assert_pod_agrees(plans[ranks[0].role], ranks)
     transfers = [_hand_over(rank.kv_transfer_config) for rank in all_ranks if rank.kv_transfer_config]
@@ -234,31 +279,52 @@ def assert_launch_agrees(launched: ModelServing) -> tuple[RankLaunch, ...]:
     return all_ranks
 
 
-@given(changed_examples())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_every_port_on_a_host_network_is_declared_so_that_the_scheduler_keeps_pods_apart(
+@given(changed_examples() | wide_servings())
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_port_a_pod_takes_on_a_host_network_is_declared_so_that_the_scheduler_keeps_pods_apart(
     launched: ModelServing,
 ) -> None:
     expanded = expand(launched)
     plans = {plan.role: plan for plan in expanded.plans}
+    declared: dict[tuple[str, bool], list[int]] = {}
     for each in expanded.roles:
-        plan, template = plans[each.name], each.entry_template
-        assert template is not None
-        if plan.host_network:
-            (container,) = template.spec["containers"]
-            declared = [port["containerPort"] for port in container["ports"]]
-            assert declared == [first + place for first, count in plan.ports.values() for place in range(count)]
-            assert len({port["name"] for port in container["ports"]}) == len(declared)
-            assert all(len(port["name"]) <= 15 for port in container["ports"])
+        for template, is_entry in ((each.entry_template, True), (each.worker_template, False)):
+            if template is not None and template.spec.get("hostNetwork"):
+                (container,) = template.spec["containers"]
+                ports = [port["containerPort"] for port in container["ports"]]
+                assert all(port["hostPort"] == port["containerPort"] for port in container["ports"])
+                assert len({port["name"] for port in container["ports"]}) == len(set(ports)) == len(ports)
+                assert all(len(port["name"]) <= 15 for port in container["ports"])
+                declared[each.name, is_entry] = ports
+    for rank in launches(launched):
+        if plans[rank.role].host_network:
+            assert ports_of(plans[rank.role], rank) <= {*declared[rank.role, rank.worker_index == 0]}
+
+
+def ports_of(plan: RolePlan, rank: RankLaunch) -> set[int]:
+    """Return the ports that a process opens, as its command line and environment say."""
+    used = {rank.port} - {None}
+    is_first = rank.worker_index == 0 and rank.rank == 0
+    for name in ("--data-parallel-rpc-port", "--master-port"):
+        if name in rank.argv and is_first:
+            used.add(int(rank.argv[rank.argv.index(name) + 1]))
+    if rank.kv_transfer_config is not None:
+        part = rank.worker_index * len(rank.devices) if "--nnodes" in rank.argv else 0
+        if "VLLM_NIXL_SIDE_CHANNEL_PORT" in rank.env:
+            first, count = int(rank.env["VLLM_NIXL_SIDE_CHANNEL_PORT"]) + rank.rank, plan.ranks_per_process
+        else:
+            first = _hand_over(rank.kv_transfer_config)["kv_port"] + rank.rank * plan.sizes.devices_per_rank + part
+            count = len(rank.devices)
+        used |= {*range(first, first + count)}
+    return {port for port in used if port is not None}
 
 
 def assert_pod_agrees(plan: RolePlan, ranks: list[RankLaunch]) -> None:
-    used = [rank.port for rank in ranks] + ([plan.rpc_port] if plan.rpc_port else [])
-    if plan.kv is not None:
-        per_process = plan.sizes.devices_per_rank * plan.ranks_per_process
-        first = plan.kv.port + ranks[0].rank * plan.sizes.devices_per_rank
-        used += range(first, first + per_process * len(ranks))
+    used = [port for rank in ranks for port in ports_of(plan, rank)]
     devices = [device for rank in ranks for device in rank.devices]
+    is_headless = "--headless" in ranks[0].argv
+    assert all(("--headless" in rank.argv, rank.port is None) == (is_headless, is_headless) for rank in ranks)
+    assert is_headless is (plan.has_headless_workers and ranks[0].worker_index > 0)
     assert len(used) == len(set(used))
     assert all(0 < port < 65536 for port in used)
     assert sorted(devices) == list(range(plan.devices_per_pod))

@@ -18,10 +18,12 @@ class Phase(StrEnum):
 
 
 class PodEndpoints(ApiModel):
-    """The DP ranks a pod serves: rank i of the pod answers on `port + i`."""
+    """The DP ranks a pod serves: rank i of the pod answers on `port + i`. A headless pod serves none."""
 
     port: int = Field(ge=1, le=65535, description="API port of the pod's first DP rank.")
-    ranks: int = Field(default=1, ge=1, description="DP ranks in this pod, on consecutive ports.")
+    ranks: int = Field(
+        default=1, ge=0, description="API ports of this pod, on consecutive ports; 0 for a headless pod."
+    )
     phase: Phase = Phase.AGGREGATED
     kv_transfer: str = Field(
         default="",

@@ -164,9 +164,14 @@ class Parallel(ApiModel):
     data_mode: DataParallelMode | None = Field(
         default=None,
         description="External (default): each DP rank is a process with a port of its own, and the router picks the "
-        "rank. Internal: one process and one port a pod, and the engine picks; such a replica is one pod.",
+        "rank. Internal: one process a pod and one port a replica, and the engine picks; further pods are headless.",
     )
-    tensor: int | None = Field(default=None, ge=1, description="Tensor parallel size of each DP rank. Default 1.")
+    tensor: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tensor parallel size of each DP rank. Default 1. A rank that takes more devices than a node has "
+        "is spread evenly over as few nodes as hold it.",
+    )
     pipeline: int | None = Field(default=None, ge=1, description="Pipeline parallel size of each DP rank. Default 1.")
     prefill_context: int | None = Field(
         default=None, ge=1, description="Prefill context parallel size of each DP rank; takes devices. Default 1."
@@ -195,6 +200,12 @@ class Ports(ApiModel):
         ge=1,
         le=65535,
         description="Port where the DP ranks of a role replica find their coordinator. Default 12321.",
+    )
+    master: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port where the nodes of a DP rank that spans several meet. Default 7001.",
     )
 
 

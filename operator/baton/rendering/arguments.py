@@ -28,9 +28,12 @@ OWNED: Final[Mapping[str, str]] = {
     "data-parallel-hybrid-lb": "remove it, set parallel.dataMode",
     "data-parallel-external-lb": "remove it, set parallel.dataMode",
     "data-parallel-multi-port-external-lb": "remove it, the launch script starts the ranks",
-    "headless": "remove it, the probes and the router need every port",
+    "data-parallel-backend": "remove it, the launch script starts the ranks",
+    "headless": "remove it, set parallel.dataMode",
     "nnodes": "remove it, nodes are computed",
     "node-rank": "remove it, nodes are computed",
+    "master-addr": "remove it, it is the address of the entry pod",
+    "master-port": "set ports.master",
     "uds": "remove it, the probes and the router need every port",
     "ssl-keyfile": "remove it, the probes and the router speak plain HTTP",
     "ssl-certfile": "remove it, the probes and the router speak plain HTTP",
@@ -39,7 +42,7 @@ OWNED: Final[Mapping[str, str]] = {
     "served-model-name": "set model.servedName",
     "kv-transfer-config": "set kvTransfer and kvTransferExtraConfig",
     **dict.fromkeys(
-        ("tp", "pp", "dp", "dpn", "dpr", "dpl", "dpa", "dpp", "pcp", "dcp", "ep"),
+        ("tp", "pp", "dp", "dpn", "dpr", "dpl", "dpa", "dpp", "dpb", "pcp", "dcp", "ep", "n", "r"),
         "it is a short form of a flag of parallel sizes, set parallel",
     ),
 }
@@ -66,8 +69,12 @@ TYPED: Final[Mapping[str, str]] = {
 """Flags that carry the value of a field of the engine."""
 
 
+API_FLAGS: Final = frozenset({"host", "port", "api-server-count"})
+"""Flags of the API, which headless processes do not have; they refuse the last one."""
+
+
 def flags_of(plan: RolePlan) -> JsonObject:
-    """Return all flags but --kv-transfer-config by name, in order; the user's win."""
+    """Return all flags of a process that serves, but --kv-transfer-config, by name, in order; the user's win."""
     flags = computed_flags(plan)
     own = canonical_flags(plan.engine.flags or {})
     flags.update((name, own[name]) for name in sorted(own))
@@ -79,10 +86,16 @@ def computed_flags(plan: RolePlan) -> JsonObject:
     engine, sizes = plan.engine, plan.sizes
     flags: JsonObject = {"host": "0.0.0.0", "port": "$(port)", "data-parallel-size": sizes.data}
     if plan.rpc_port is not None:
+        own = (
+            {"data-parallel-size-local": plan.ranks_per_node} if plan.is_internal else {"data-parallel-rank": "$(rank)"}
+        )
+        flags |= own | {"data-parallel-address": "$(entry_ip)", "data-parallel-rpc-port": plan.rpc_port}
+    if plan.master_port is not None:
         flags |= {
-            "data-parallel-rank": "$(rank)",
-            "data-parallel-address": "$(data_parallel_address)",
-            "data-parallel-rpc-port": plan.rpc_port,
+            "nnodes": plan.nodes,
+            "node-rank": "$(WORKER_INDEX)",
+            "master-addr": "$(entry_ip)",
+            "master-port": plan.master_port,
         }
     hybrid = engine.hybrid_kv_cache_manager
     flags |= {
@@ -100,6 +113,13 @@ def computed_flags(plan: RolePlan) -> JsonObject:
     flags |= {name: getattr(engine, field) for name, field in TYPED.items()}
     flags["shutdown-timeout"] = plan.drain_seconds
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def headless_flags(plan: RolePlan) -> JsonObject:
+    """Return the flags that a headless process has in place of `API_FLAGS`."""
+    # In a process that serves, a start rank would mean that it serves its own ranks alone.
+    start = {"data-parallel-start-rank": "$(rank)"} if plan.rpc_port is not None else {}
+    return {"headless": True, **start}
 
 
 def canonical_flags(flags: JsonObject) -> JsonObject:

@@ -67,7 +67,7 @@ FROM_POD: Final = frozenset({"POD_IP", "GROUP_NAME", "GROUP_SIZE", "ROLE_ID", "W
 
 FROM_SCRIPT: Final = frozenset(
     {
-        *("rank", "port", "devices", "interface", "engine_id", "data_parallel_address"),
+        *("rank", "port", "devices", "interface", "engine_id", "entry_ip", "pod_flags"),
         *("process_devices", "first_rank", "first_port"),
         *("BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"),
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from baton.api.meta import JsonObject
-from baton.rendering.arguments import flags_of, words_of
+from baton.rendering.arguments import API_FLAGS, flags_of, headless_flags, words_of
 from baton.rendering.environment import environment_of
 from baton.rendering.merge import merge_objects
 from baton.rendering.plan import RolePlan
@@ -19,17 +19,21 @@ from baton.rendering.templates import Templates
 class Launch:
     """What every rank of a role is started with; the ranks differ only in what the references stand for.
 
-    `command` holds the words of the command line, one flag with its values at a time.
+    `command` holds the words of the command line, one flag with its values at a time. After them come those of the
+    entry pod or those of the workers, when the workers are headless; else there are none.
     """
 
     environment: dict[str, str]
     command: tuple[tuple[str, ...], ...]
+    entry_flags: tuple[tuple[str, ...], ...]
+    worker_flags: tuple[tuple[str, ...], ...]
     kv_transfer_config: JsonObject | None
 
     @property
     def references(self) -> frozenset[str]:
         """The names that environment and command refer to."""
-        return names_in([*self.environment.values(), *(word for words in self.command for word in words)])
+        flags = (*self.command, *self.entry_flags, *self.worker_flags)
+        return names_in([*self.environment.values(), *(word for words in flags for word in words)])
 
 
 def launch_of(plan: RolePlan, templates: Templates) -> Launch:
@@ -41,8 +45,19 @@ def launch_of(plan: RolePlan, templates: Templates) -> Launch:
     """
     config = _kv_transfer_config(plan, templates)
     flags = flags_of(plan) | ({} if config is None else {"kv-transfer-config": config})
-    command = (("vllm", "serve", plan.model_path), *(words_of(name, value) for name, value in flags.items()))
-    return Launch(environment=environment_of(plan), command=command, kv_transfer_config=config)
+    of_api, own = (API_FLAGS, headless_flags(plan)) if plan.has_headless_workers else (frozenset[str](), {})
+    return Launch(
+        environment=environment_of(plan),
+        command=(("vllm", "serve", plan.model_path), *_words(flags, flags.keys() - of_api)),
+        entry_flags=_words(flags, of_api),
+        worker_flags=_words(own, own),
+        kv_transfer_config=config,
+    )
+
+
+def _words(flags: JsonObject, names: Collection[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the words of some of the flags, in the order of all."""
+    return tuple(words_of(name, value) for name, value in flags.items() if name in names)
 
 
 def files_of(plan: RolePlan, launch: Launch, templates: Templates) -> dict[str, str]:

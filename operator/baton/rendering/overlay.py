@@ -51,7 +51,7 @@ def _has_keys(value: Mapping[str, Any], lists: Mapping[str, str]) -> bool:
 
 
 def _merge(base: JsonObject, own: Mapping[str, Any], lists: Mapping[str, str]) -> JsonObject:
-    plain = {name: value for name, value in own.items() if name not in lists or not value}
+    plain = {name: value for name, value in own.items() if name not in lists or value is None}
     merged = merge_objects(base, plain)
     for name, key in lists.items():
         if own.get(name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,10 @@ from baton.rendering.accelerators import ACCELERATORS, AcceleratorFacts
 
 LAUNCH_DIRECTORY: Final = "/baton"
 """Where pods find the files of their launch."""
+
+
+PortRanges = Mapping[str, tuple[int, int]]
+"""Ranges (first, count) of ports by what they are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,10 @@ class RolePlan:
 
     `engine` is the merged engine, for what is passed through as it is. A replica has `nodes` pods with
     `ranks_per_node` DP ranks each: one process a rank, or with `is_internal` one process for all; the processes take
-    ports from `api_port` on. `rpc_port` is None when no rank looks for others by it, `kv` is None without KV
-    transfer. Times are seconds: after the preStop pause the engine may drain, then stragglers are killed; when a rank
-    has crashed, the others get `crash_seconds`.
+    ports from `api_port` on. A rank that no node holds takes `nodes_per_rank` pods, one process each. `rpc_port` is
+    None when no rank looks for others by it, `master_port` when no rank spans nodes, `kv` without KV transfer. Times
+    are seconds: after the preStop pause the engine may drain, then stragglers are killed; when a rank has crashed, the
+    others get `crash_seconds`.
     """
 
     serving: str
@@ -97,9 +103,11 @@ class RolePlan:
     decode_context: int
     nodes: int
     ranks_per_node: int
+    nodes_per_rank: int
     is_internal: bool
     api_port: int
     rpc_port: int | None
+    master_port: int | None
     kv: KVTransferPlan | None
     host_network: bool
     interface: str
@@ -119,7 +127,17 @@ class RolePlan:
     @property
     def devices_per_pod(self) -> int:
         """Devices each pod asks for."""
-        return self.ranks_per_node * self.sizes.devices_per_rank
+        return self.ranks_per_node * self.sizes.devices_per_rank // self.nodes_per_rank
+
+    @property
+    def spans_nodes(self) -> bool:
+        """Whether a DP rank takes more than one node."""
+        return self.nodes_per_rank > 1
+
+    @property
+    def has_headless_workers(self) -> bool:
+        """Whether only the entry pod serves the API, for all others."""
+        return self.nodes > 1 and (self.is_internal or self.spans_nodes)
 
     @property
     def ranks_per_process(self) -> int:
@@ -128,24 +146,31 @@ class RolePlan:
 
     @property
     def processes(self) -> int:
-        """Engine processes of each pod, one API port each."""
+        """Engine processes of each pod, one API port each unless the pod is headless."""
         return self.ranks_per_node // self.ranks_per_process
 
     @property
     def process_devices(self) -> tuple[tuple[int, ...], ...]:
         """The devices of each process of a pod, counted from 0 inside the pod."""
-        size = self.sizes.devices_per_rank * self.ranks_per_process
+        size = self.devices_per_pod // self.processes
         return tuple(tuple(range(index * size, (index + 1) * size)) for index in range(self.processes))
 
     @property
-    def ports(self) -> dict[str, tuple[int, int]]:
-        """Ranges (first, count) of the ports in a pod by what they are for.
+    def ports(self) -> PortRanges:
+        """The ports of an entry pod.
 
         A KV port range covers the whole replica, because a rank's port counts from the replica's first rank.
         """
         ranges = {"api": (self.api_port, self.processes)}
         if self.rpc_port is not None:
             ranges["rpc"] = (self.rpc_port, 1)
+        if self.master_port is not None:
+            ranges["master"] = (self.master_port, 1)
         if self.kv is not None:
             ranges["kv"] = (self.kv.port, self.sizes.devices)
         return ranges
+
+    @property
+    def worker_ports(self) -> PortRanges:
+        """The ports of a worker pod: a headless one has no API, and meets the others at ports of the entry pod."""
+        return {use: ports for use, ports in self.ports.items() if use == "kv" or not self.has_headless_workers}

@@ -11,7 +11,7 @@ from baton.api.meta import JsonObject
 from baton.api.serving import PodTemplate, Role, TemplateMeta
 from baton.common.hashing import short_hash
 from baton.rendering.overlay import CONTAINER, overlay
-from baton.rendering.plan import LAUNCH_DIRECTORY, RolePlan, Sizes
+from baton.rendering.plan import LAUNCH_DIRECTORY, PortRanges, RolePlan, Sizes
 
 _PROBE_PERIOD: Final = 10
 _PROBE_TIMEOUT: Final = 10
@@ -23,12 +23,18 @@ def raw_role(role: Role, plan: RolePlan, *, config_map: str) -> Role:
 
     Workers get the user's entryTemplate when there is no workerTemplate, since they need the same nodes.
     """
-    template = PodTemplate(metadata=_metadata(plan), spec=_spec(plan, config_map))
-    workers = overlay(template, role.worker_template or role.entry_template) if plan.nodes > 1 else None
+    entry, worker = (
+        PodTemplate(metadata=_metadata(plan, ranks=ranks), spec=_spec(plan, config_map, ports=ports))
+        for ranks, ports in (
+            (plan.processes, plan.ports),
+            (0 if plan.has_headless_workers else plan.processes, plan.worker_ports),
+        )
+    )
+    workers = overlay(worker, role.worker_template or role.entry_template) if plan.nodes > 1 else None
     return role.model_copy(
         update={
             "engine": None,
-            "entry_template": overlay(template, role.entry_template),
+            "entry_template": overlay(entry, role.entry_template),
             "worker_template": workers,
             "worker_replicas": plan.nodes - 1,
         }
@@ -53,27 +59,25 @@ def _numbers(sizes: Sizes) -> list[int]:
     return [sizes.data, sizes.tensor, sizes.pipeline, sizes.prefill_context]
 
 
-def _metadata(plan: RolePlan) -> TemplateMeta:
-    endpoints = PodEndpoints(
-        port=plan.api_port, ranks=plan.processes, phase=plan.phase, kv_transfer=transfer_hash(plan)
-    )
+def _metadata(plan: RolePlan, *, ranks: int) -> TemplateMeta:
+    endpoints = PodEndpoints(port=plan.api_port, ranks=ranks, phase=plan.phase, kv_transfer=transfer_hash(plan))
     return TemplateMeta(
         labels={labels.PHASE: plan.phase.value},
         annotations={labels.ENDPOINTS: endpoints.model_dump_json(by_alias=True)},
     )
 
 
-def _spec(plan: RolePlan, config_map: str) -> JsonObject:
+def _spec(plan: RolePlan, config_map: str, *, ports: PortRanges) -> JsonObject:
     mounts = _mounts(plan, config_map)
     host = {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"} if plan.host_network else {}
     return host | {
         "terminationGracePeriodSeconds": plan.termination_seconds,
-        "containers": [_container(plan, [mount for mount, _ in mounts])],
+        "containers": [_container(plan, [mount for mount, _ in mounts], ports=_ports(plan, ports))],
         "volumes": [volume for _, volume in mounts],
     }
 
 
-def _container(plan: RolePlan, volume_mounts: list[JsonObject]) -> JsonObject:
+def _container(plan: RolePlan, volume_mounts: list[JsonObject], *, ports: list[JsonObject]) -> JsonObject:
     policy = {"imagePullPolicy": plan.engine.image_pull_policy} if plan.engine.image_pull_policy else {}
     probe = {"exec": {"command": ["bash", f"{LAUNCH_DIRECTORY}/ready.sh"]}, "timeoutSeconds": _PROBE_TIMEOUT}
     return {
@@ -82,7 +86,7 @@ def _container(plan: RolePlan, volume_mounts: list[JsonObject]) -> JsonObject:
         **policy,
         "command": ["bash", f"{LAUNCH_DIRECTORY}/launch.sh"],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
-        "ports": _ports(plan),
+        "ports": ports,
         # No liveness probe: the launch script ends when a rank does, and a busy engine must not be killed.
         "startupProbe": probe
         | {"periodSeconds": _PROBE_PERIOD, "failureThreshold": -(-plan.startup_seconds // _PROBE_PERIOD)},
@@ -93,11 +97,12 @@ def _container(plan: RolePlan, volume_mounts: list[JsonObject]) -> JsonObject:
     }
 
 
-def _ports(plan: RolePlan) -> list[JsonObject]:
+def _ports(plan: RolePlan, ranges: PortRanges) -> list[JsonObject]:
     """Return all ports on a host network, where the scheduler keeps pods apart by them, else the first of each use."""
     return [
         {"name": f"{use}-{offset}" if offset else use, "containerPort": first + offset}
-        for use, (first, count) in plan.ports.items()
+        | ({"hostPort": first + offset} if plan.host_network else {})
+        for use, (first, count) in ranges.items()
         for offset in range(count if plan.host_network else 1)
     ]
 

@@ -20,8 +20,8 @@ from baton.rendering.resolve import resolve
 class RankLaunch:
     """One process. What only the pod knows, such as its address, stands as `$(POD_IP)` in `env` and `argv`.
 
-    `rank` is the DP rank, with internal data parallelism the first of those the process holds. `devices` are counted
-    from 0 inside the pod.
+    `rank` is the DP rank, with internal data parallelism the first of those the process holds. `port` is None in a
+    headless pod. `devices` are counted from 0 inside the pod.
     """
 
     serving_group: str
@@ -29,7 +29,7 @@ class RankLaunch:
     role_id: str
     worker_index: int
     rank: int
-    port: int
+    port: int | None
     devices: tuple[int, ...]
     env: dict[str, str]
     argv: tuple[str, ...]
@@ -76,7 +76,8 @@ def _ranks(plan: RolePlan, launch: Launch, *, group: int, replica: int, namespac
     entry_address = f"{serving_group}-{role_id}-0.{namespace}"
     for number in range(plan.nodes * plan.processes):
         worker_index, local = divmod(number, plan.processes)
-        rank = number * plan.ranks_per_process
+        rank = 0 if plan.spans_nodes else number * plan.ranks_per_process
+        is_headless = plan.has_headless_workers and worker_index > 0
         devices = plan.process_devices[local]
         values = {
             "GROUP_NAME": serving_group,
@@ -84,11 +85,12 @@ def _ranks(plan: RolePlan, launch: Launch, *, group: int, replica: int, namespac
             "WORKER_INDEX": str(worker_index),
             "ENTRY_ADDRESS": entry_address,
             "engine_id": f"{serving_group}-{role_id}",
-            "data_parallel_address": entry_address if worker_index else "$(POD_IP)",
+            "entry_ip": entry_address if worker_index else "$(POD_IP)",
             "rank": str(rank),
             "port": str(plan.api_port + local),
             "devices": ",".join(map(str, devices)),
         }
+        command = (*launch.command, *(launch.worker_flags if is_headless else launch.entry_flags))
         config = launch.kv_transfer_config
         yield RankLaunch(
             serving_group=serving_group,
@@ -96,9 +98,9 @@ def _ranks(plan: RolePlan, launch: Launch, *, group: int, replica: int, namespac
             role_id=role_id,
             worker_index=worker_index,
             rank=rank,
-            port=plan.api_port + local,
+            port=None if is_headless else plan.api_port + local,
             devices=devices,
             env={name: substitute(value, values) for name, value in launch.environment.items()},
-            argv=tuple(substitute(word, values) for words in launch.command for word in words),
+            argv=tuple(substitute(word, values) for words in command for word in words),
             kv_transfer_config=None if config is None else json.loads(substitute(json_text(config), values)),
         )

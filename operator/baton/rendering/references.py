@@ -20,9 +20,9 @@ _SHELL: Final[Mapping[str, str]] = {
     # An empty entry in it would be the working directory.
     "LD_LIBRARY_PATH": '"${LD_LIBRARY_PATH:-/usr/local/lib}"',
     "LD_PRELOAD": '"${LD_PRELOAD-}"',
-    "data_parallel_address": '"${data_parallel_address}"',
     "devices": '"${devices}"',
     "engine_id": '"${engine_id}"',
+    "entry_ip": '"${entry_ip}"',
     "interface": '"${interface}"',
     "port": '"${port}"',
     "rank": '"${rank}"',

@@ -20,6 +20,7 @@ from baton.api.engine import (
     KVTransfer,
     Model,
     Parallel,
+    Ports,
     StoreBackend,
 )
 from baton.api.serving import ModelServing, Role
@@ -29,6 +30,8 @@ from baton.rendering.plan import KVTransferPlan, RolePlan, Sizes, StorePlan
 
 API_PORT: Final = 7100
 RPC_PORT: Final = 12321
+MASTER_PORT: Final = 7001
+"""Port of vLLM-Ascend's guide to context parallelism over several nodes."""
 KV_PORTS: Final = {Phase.PREFILL: 30000, Phase.DECODE: 30100}
 """Ports of vLLM-Ascend's DeepSeek-V4-Flash tutorial."""
 KV_TIMEOUT: Final = 480
@@ -93,12 +96,24 @@ def _sizes(engine: Engine) -> Sizes:
     )
 
 
-def _spread(data: int, *, local: int | None, fit: int) -> tuple[int, int]:
-    """Return nodes and ranks of each, as few nodes as possible; `fit` ranks have room on a node."""
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """How a role replica is spread over nodes."""
+
+    nodes: int
+    ranks_per_node: int
+    nodes_per_rank: int
+
+
+def _spread(sizes: Sizes, *, local: int | None, devices_per_node: int) -> _Spread:
+    """Spread a replica over as few nodes as possible."""
+    nodes_per_rank = -(-sizes.devices_per_rank // devices_per_node)
+    if nodes_per_rank > 1:
+        return _Spread(sizes.data * nodes_per_rank, local or 1, nodes_per_rank)
     if local is not None:
-        return -(-data // local), local
-    nodes = -(-data // fit)
-    return nodes, -(-data // nodes)
+        return _Spread(-(-sizes.data // local), local, 1)
+    nodes = -(-sizes.data // (devices_per_node // sizes.devices_per_rank))
+    return _Spread(nodes, -(-sizes.data // nodes), 1)
 
 
 def _plan(serving: str, role: str, engine: Engine, group: dict[Phase, Sizes]) -> RolePlan:
@@ -109,11 +124,11 @@ def _plan(serving: str, role: str, engine: Engine, group: dict[Phase, Sizes]) ->
     facts = ACCELERATORS[accelerator_type]
     devices_per_node = accelerator.devices_per_node or facts.devices_per_node
     phase, sizes = _phase(engine, role), _sizes(engine)
-    fit = max(1, devices_per_node // sizes.devices_per_rank)
     parallel = engine.parallel or Parallel()
-    nodes, local = _spread(sizes.data, local=parallel.data_local, fit=fit)
+    spread = _spread(sizes, local=parallel.data_local, devices_per_node=devices_per_node)
     is_internal = parallel.data_mode is DataParallelMode.INTERNAL
-    has_rpc = sizes.data > 1 and not is_internal
+    has_rpc = sizes.data > 1 and (spread.nodes > 1 or not is_internal)
+    ports = engine.ports or Ports()
     model = engine.model or Model()
     grace = engine.termination_grace_period_seconds or TERMINATION
     pre_stop = min(PRE_STOP, grace // 5)
@@ -135,11 +150,13 @@ def _plan(serving: str, role: str, engine: Engine, group: dict[Phase, Sizes]) ->
         resource_name=accelerator.resource_name or facts.resource_name,
         sizes=sizes,
         decode_context=parallel.decode_context or 1,
-        nodes=nodes,
-        ranks_per_node=local,
+        nodes=spread.nodes,
+        ranks_per_node=spread.ranks_per_node,
+        nodes_per_rank=spread.nodes_per_rank,
         is_internal=is_internal,
-        api_port=(engine.ports and engine.ports.api) or API_PORT,
-        rpc_port=((engine.ports and engine.ports.data_parallel_rpc) or RPC_PORT) if has_rpc else None,
+        api_port=ports.api or API_PORT,
+        rpc_port=(ports.data_parallel_rpc or RPC_PORT) if has_rpc else None,
+        master_port=(ports.master or MASTER_PORT) if spread.nodes_per_rank > 1 else None,
         kv=_kv(engine, kind, phase, sizes, group),
         host_network=bool(engine.network and engine.network.host_network),
         interface=(engine.network and engine.network.interface) or "",

@@ -26,6 +26,8 @@ _SHORT: Final = {
     "prefill-context-parallel-size": "-pcp",
     "decode-context-parallel-size": "-dcp",
     "quantization": "-q",
+    "nnodes": "-n",
+    "node-rank": "-r",
 }
 _SWITCHES: Final = (
     *("async-scheduling", "disable-custom-all-reduce", "disable-hybrid-kv-cache-manager", "disable-log-stats"),
@@ -61,7 +63,10 @@ class CommandLine:
     Attributes:
         served_names: model names clients may use; the model itself if none is given.
         data_rank: the rank of this process in external data parallelism, None in internal.
-        data_local: DP ranks inside this process.
+        data_start: the first DP rank of this process in internal data parallelism.
+        data_local: DP ranks inside this process, or on these nodes when one rank takes several.
+        nodes, node_rank: how many nodes the DP rank takes, and which of them this is.
+        is_headless: this process has no API.
         max_model_len: None leaves it to the model.
         kv_transfer_config: the JSON object, None without KV transfer.
         shutdown_timeout: seconds that running requests may go on after SIGTERM.
@@ -74,9 +79,15 @@ class CommandLine:
     port: int
     data: int
     data_rank: int | None
+    data_start: int
     data_local: int
     data_address: str
     data_rpc_port: int
+    nodes: int
+    node_rank: int
+    master_address: str
+    master_port: int
+    is_headless: bool
     tensor: int
     pipeline: int
     prefill_context: int
@@ -92,6 +103,11 @@ class CommandLine:
         """Devices of one DP rank; decode context parallelism shares those of the tensor parallel ranks."""
         return self.tensor * self.pipeline * self.prefill_context
 
+    @property
+    def devices(self) -> int:
+        """Devices of this process."""
+        return self.data_local * self.rank_devices // self.nodes
+
 
 def read_command_line(words: Sequence[str]) -> CommandLine:
     """Read the words after `vllm serve`; a wrong value ends the program with status 2, as in vLLM.
@@ -104,6 +120,8 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     if model is None:
         raise CommandLineError("ValueError: no model: name it after `vllm serve`")
     _check_sizes(given)
+    _check_nodes(given)
+    _check_headless(given)
     return CommandLine(
         model=model,
         served_names=tuple(given.served_model_name or [model]),
@@ -111,11 +129,17 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         port=given.port,
         data=given.data_parallel_size,
         data_rank=given.data_parallel_rank,
+        data_start=given.data_parallel_start_rank or 0,
         data_local=1
         if given.data_parallel_rank is not None
         else given.data_parallel_size_local or given.data_parallel_size,
         data_address=given.data_parallel_address or "127.0.0.1",
         data_rpc_port=given.data_parallel_rpc_port,
+        nodes=given.nnodes,
+        node_rank=given.node_rank,
+        master_address=given.master_addr,
+        master_port=given.master_port,
+        is_headless=given.headless,
         tensor=given.tensor_parallel_size,
         pipeline=given.pipeline_parallel_size,
         prefill_context=given.prefill_context_parallel_size,
@@ -162,8 +186,14 @@ def _make_parser() -> argparse.ArgumentParser:
     add("data-parallel-size", type=_count, default=1, help="DP ranks of the whole instance")
     add("data-parallel-rank", type=int, help="rank of this process; the API serves this rank alone")
     add("data-parallel-size-local", type=_count, help="DP ranks in this process")
+    add("data-parallel-start-rank", type=int, help="first of them; only with --headless")
     add("data-parallel-address", help="address of rank 0")
     add("data-parallel-rpc-port", type=_port, default=29550, help="port where rank 0 gathers the others")
+    add("nnodes", type=_count, default=1, help="nodes of a DP rank that takes several")
+    add("node-rank", type=int, default=0, help="which of them this is")
+    add("master-addr", default="127.0.0.1", help="address of node 0")
+    add("master-port", type=_port, default=29501, help="port where node 0 gathers the others")
+    add("headless", action="store_true", help="no API: compute for the process with rank 0")
     add("tensor-parallel-size", type=_count, default=1)
     add("pipeline-parallel-size", type=_count, default=1)
     add("prefill-context-parallel-size", type=_count, default=1)
@@ -206,6 +236,47 @@ def _check_sizes(given: argparse.Namespace) -> None:
             f"ValueError: max_num_batched_tokens ({tokens}) must be greater than or equal to max_num_seqs "
             f"({sequences})."
         )
+
+
+def _check_nodes(given: argparse.Namespace) -> None:
+    nodes, node = given.nnodes, given.node_rank
+    devices = given.tensor_parallel_size * given.pipeline_parallel_size * given.prefill_context_parallel_size
+    if devices * given.data_parallel_size % nodes:
+        raise CommandLineError(
+            f"ValueError: Invalid data-parallel launch options: `--nnodes {nodes}` must evenly divide the total world "
+            f"size ({devices * given.data_parallel_size})."
+        )
+    if not 0 <= node < nodes:
+        raise CommandLineError(
+            f"ValueError: Invalid data-parallel launch options: `--node-rank` must be between 0 and {nodes - 1}; got "
+            f"`--node-rank {node}`."
+        )
+    if nodes > 1 and given.data_parallel_size > 1:
+        raise CommandLineError("NotImplementedError: several DP ranks and --nnodes are not simulated together")
+    if nodes > 1 and given.distributed_executor_backend not in {None, "mp"}:
+        raise CommandLineError(
+            "ValueError: nnodes > 1 can only be set when distributed executor backend is mp, uni or external_launcher."
+        )
+    if node > 0 and not given.headless:
+        raise CommandLineError("AssertionError: collective_rpc should not be called on follower node: use --headless")
+
+
+def _check_headless(given: argparse.Namespace) -> None:
+    start, size = given.data_parallel_start_rank, given.data_parallel_size
+    local = given.data_parallel_size_local or size
+    if given.headless and (given.api_server_count or 0) > 0:
+        raise CommandLineError(
+            f"ValueError: --api-server-count={given.api_server_count} cannot be used with --headless (no API servers "
+            "are started in headless mode)."
+        )
+    if start is not None and not given.headless and local < size:
+        raise CommandLineError("NotImplementedError: hybrid load balancing (a start rank of an API) is not simulated")
+    if start is not None and not 0 <= start < size:
+        raise CommandLineError(f"ValueError: data_parallel_rank ({start}) must be in the range [0, {size})")
+    if size % local or (start or 0) % local:
+        raise CommandLineError("NotImplementedError: different numbers of DP ranks on nodes are not simulated")
+    if given.headless and not start and given.node_rank == 0:
+        raise CommandLineError("NotImplementedError: a headless process with DP rank 0 is not simulated")
 
 
 def _port(text: str) -> int:

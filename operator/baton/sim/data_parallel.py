@@ -1,4 +1,4 @@
-"""The DP ranks of one instance: rank 0 gathers the others, and all go on together or not at all.
+"""The processes of one instance: rank 0 gathers the others, and all go on together or not at all.
 
 Stands for the real engine's coordinator and collectives: ranks become ready together, a rank that dies ends the others.
 A rank that ends because it was told to says so first. The messages are lines of JSON.
@@ -86,7 +86,7 @@ class Coordinator:
                 await self._is_complete.wait()
         except TimeoutError as error:
             missing = sorted({*range(1, place.size)} - {*self._members})
-            raise GroupError(f"DP ranks {missing} did not join within {place.seconds:g} s") from error
+            raise GroupError(f"{place.member}s {missing} did not join within {place.seconds:g} s") from error
         for writer in self._members.values():
             _send(writer, {"complete": True})
 
@@ -123,14 +123,14 @@ class Coordinator:
                 return
             del self._members[rank]
             if self._is_complete.is_set() and farewell != _LEAVING:
-                self._on_end(f"DP rank {rank} has died, and the others cannot go on without it")
+                self._on_end(f"{self._place.member} {rank} has died, and the others cannot go on without it")
 
     def _check(self, hello: dict[str, Any]) -> str | None:
         place, rank, terms = self._place, hello.get("rank"), hello.get("terms")
         if type(rank) is not int or not 0 < rank < place.size or not isinstance(terms, dict):
-            return f"{rank} is no DP rank of an instance of {place.size}"
+            return f"{rank} is no {place.member} of an instance of {place.size}"
         if self._is_complete.is_set() or rank in self._members:
-            return f"DP rank {rank} is there already"
+            return f"{place.member} {rank} is there already"
         for name, expected in place.terms.items():
             if terms.get(name) != expected:
                 return (
@@ -162,7 +162,7 @@ class Member:
                     await asyncio.sleep(_RETRY_SECONDS)
         except TimeoutError as error:
             raise GroupError(
-                f"DP rank 0 at {place.address}:{place.port} did not gather all {place.size} ranks within "
+                f"{place.member} 0 at {place.address}:{place.port} did not gather all {place.size} within "
                 f"{place.seconds:g} s"
             ) from error
         self._watching = asyncio.get_running_loop().create_task(self._watch(reader), name="watch DP rank 0")
@@ -193,12 +193,12 @@ class Member:
         writer.close()
         self._writer = None
         if "refusal" in answer:
-            raise GroupError(f"DP rank 0 at {place.address}:{place.port}: {answer['refusal']}")
+            raise GroupError(f"{place.member} 0 at {place.address}:{place.port}: {answer['refusal']}")
         return None
 
     async def _watch(self, reader: asyncio.StreamReader) -> None:
         has_left = await _receive(reader) == _LEAVING
-        self._on_end(None if has_left else "DP rank 0, the coordinator, has died")
+        self._on_end(None if has_left else f"{self._place.member} 0, the coordinator, has died")
 
 
 def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:

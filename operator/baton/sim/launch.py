@@ -40,14 +40,16 @@ _DEFAULTS: Final = SimSettings()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPlace:
-    """The place of one rank among the DP ranks of its instance.
+    """The place of one process among those of its instance.
 
     Attributes:
+        rank, size: counted in what `member` says: DP ranks, or nodes where one API serves for all.
         address, port: where rank 0 gathers the others.
         seconds: how long to wait for all of them.
         terms: what all ranks must have been started with alike, by name.
     """
 
+    member: str
     rank: int
     size: int
     address: str
@@ -64,7 +66,8 @@ class Launch:
         settings: of its engine and its API.
         side: its part in hand-overs; of no use to an engine without KV transfer.
         side_channel: the ports to bind for hand-overs, on the side's host; empty for one that only pulls.
-        group: None without external data parallelism.
+        group: None for an instance of one process.
+        is_headless: it has no API. It only holds its ports and its place, and the process with rank 0 computes for it.
         load_seconds: how long it pretends to load weights.
         shutdown_seconds: how long running requests may go on after SIGTERM.
         warnings: what the engine starts with although it is doubtful.
@@ -74,6 +77,7 @@ class Launch:
     side: TransferSide
     side_channel: range
     group: GroupPlace | None
+    is_headless: bool
     load_seconds: float
     shutdown_seconds: float
     warnings: tuple[str, ...]
@@ -107,6 +111,7 @@ def read_launch(
         ),
         side_channel=side_channel if _binds(config) else range(0),
         group=_find_place(line, config, variables),
+        is_headless=line.is_headless,
         load_seconds=variables.number("BATON_SIM_LOAD_SECONDS", 0.0),
         shutdown_seconds=line.shutdown_timeout,
         warnings=tuple(_find_doubts(line, config, environment)),
@@ -193,20 +198,30 @@ def _binds(config: KVTransferConfig | None) -> bool:
 
 
 def _find_side_channel(line: CommandLine, config: KVTransferConfig | None, variables: _Variables) -> range:
-    """Return the ports of this process: one a device for Mooncake, one a DP rank for NIXL."""
+    """Return the ports of this process: one a device for Mooncake, one a DP rank for NIXL, on its first node."""
     if config is None:
         return range(0)
-    devices = 1 if _is_nixl(config) else line.rank_devices
-    base = int(variables.number(_NIXL_PORT, _DEFAULT_NIXL_PORT)) if _is_nixl(config) else config.port
-    first = base + (line.data_rank or 0) * devices
-    ports = range(first, first + line.data_local * devices)
+    rank = line.data_rank or line.data_start
+    if _is_nixl(config):
+        first = int(variables.number(_NIXL_PORT, _DEFAULT_NIXL_PORT)) + rank
+        count = line.data_local if line.node_rank == 0 else 0
+    else:
+        first = config.port + rank * line.rank_devices + line.node_rank * line.devices
+        count = line.devices
+    ports = range(first, first + count)
     if ports.stop > 65536:
         raise CommandLineError(f"ValueError: the side channel needs ports {ports.start} to {ports.stop - 1}")
     return ports
 
 
 def _find_place(line: CommandLine, config: KVTransferConfig | None, variables: _Variables) -> GroupPlace | None:
-    if line.data_rank is None:
+    if line.data_rank is not None:
+        member, rank, size = "DP rank", line.data_rank, line.data
+    elif line.nodes > 1:
+        member, rank, size = "node", line.node_rank, line.nodes
+    elif line.data_local < line.data:
+        member, rank, size = "node", line.data_start // line.data_local, line.data // line.data_local
+    else:
         return None
     terms = {
         "model": line.model,
@@ -215,15 +230,18 @@ def _find_place(line: CommandLine, config: KVTransferConfig | None, variables: _
         "prefill_context_parallel_size": line.prefill_context,
         "decode_context_parallel_size": line.decode_context,
         "data_parallel_size": line.data,
+        "data_parallel_size_local": line.data_local,
+        "nnodes": line.nodes,
         "engine_id": None if config is None else config.engine_id,
         "kv_role": None if config is None else config.role,
         "kv_port": None if config is None else config.port,
     }
     return GroupPlace(
-        rank=line.data_rank,
-        size=line.data,
-        address=line.data_address,
-        port=line.data_rpc_port,
+        member=member,
+        rank=rank,
+        size=size,
+        address=line.master_address if line.nodes > 1 else line.data_address,
+        port=line.master_port if line.nodes > 1 else line.data_rpc_port,
         seconds=variables.number(_READY_TIMEOUT, _DEFAULT_READY_SECONDS),
         terms=terms,
     )
@@ -241,7 +259,7 @@ def _check_devices(line: CommandLine, environment: Mapping[str, str]) -> None:
         raise CommandLineError(f"ValueError: {name}: {text!r} is no list of device numbers such as 0,1")
     if len(set(devices)) < len(devices):
         raise CommandLineError(f"ValueError: {name}: {text!r} names a device twice")
-    needed = line.data_local * line.rank_devices
+    needed = line.devices
     if len(devices) < needed:
         raise CommandLineError(
             f"ValueError: World size ({needed}) is larger than the number of available devices ({len(devices)}, "

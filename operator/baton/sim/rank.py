@@ -65,7 +65,8 @@ class Rank:
             loop.add_signal_handler(number, self._stop)
         engine, api, bound = await self._open()
         if await self._come_up():
-            site = await self._serve(api, bound)
+            site = None if bound is None else await self._serve(api, bound)
+            _report_ready(self._launch)
             await self._is_over.wait()
             if self._fault is not None:
                 raise GroupError(self._fault)
@@ -83,7 +84,7 @@ class Rank:
         self._fault = reason
         self._is_over.set()
 
-    async def _open(self) -> tuple[Engine, web.AppRunner, socket.socket]:
+    async def _open(self) -> tuple[Engine, web.AppRunner, socket.socket | None]:
         """Bind all ports, the API's without listening yet: until the engine is ready, clients are refused."""
         launch, settings = self._launch, self._launch.settings
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
@@ -96,7 +97,8 @@ class Rank:
         self._resources.push_async_callback(engine.close)
         for port in launch.side_channel:
             await listen(side_channel, launch.side.host, port)
-        return engine, api, self._resources.enter_context(_bind(settings.host, settings.ports[0]))
+        bound = None if launch.is_headless else _bind(settings.host, settings.ports[0])
+        return engine, api, None if bound is None else self._resources.enter_context(bound)
 
     async def _make_runner(self, application: web.Application) -> web.AppRunner:
         runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=_CUT_SECONDS)
@@ -124,14 +126,14 @@ class Rank:
             await site.start()
         except OSError as error:
             raise PortUnavailableError(self._launch.settings.host, self._launch.settings.ports[0], error) from error
-        _report_ready(self._launch)
         return site
 
-    async def _drain(self, engine: Engine, api: web.AppRunner, site: web.BaseSite) -> None:
+    async def _drain(self, engine: Engine, api: web.AppRunner, site: web.BaseSite | None) -> None:
         """Take no new requests and wait for those that run; as in the real engine not for KV that is held."""
         seconds = self._launch.shutdown_seconds
         event(_LOG, logging.INFO, "told to stop", running=engine.running + engine.waiting, seconds=seconds)
-        await site.stop()
+        if site is not None:
+            await site.stop()
         if api.server is not None:
             api.server.pre_shutdown()
         with contextlib.suppress(TimeoutError):
@@ -164,7 +166,8 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _report_ready(launch: Launch) -> None:
-    port, group, ports = launch.settings.ports[0], launch.group, tuple(launch.side_channel)
-    place = "0 of 1" if group is None else f"{group.rank} of {group.size}"
+    group, ports = launch.group, tuple(launch.side_channel)
+    port = "none" if launch.is_headless else launch.settings.ports[0]
+    place = "alone" if group is None else f"{group.member} {group.rank} of {group.size}"
     side_channel = f"{launch.side.host} {format_ports(ports)}" if ports else "none"
-    event(_LOG, logging.INFO, "Application startup complete.", port=port, dp_rank=place, side_channel=side_channel)
+    event(_LOG, logging.INFO, "Application startup complete.", port=port, place=place, side_channel=side_channel)

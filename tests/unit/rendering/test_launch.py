@@ -131,7 +131,7 @@ def test_an_aggregated_engine_has_no_kv_transfer() -> None:
 
 def test_references_are_those_the_script_must_fill_in() -> None:
     assert _launch(serving(role())).references == {"LD_LIBRARY_PATH", "LD_PRELOAD", "port"}
-    assert {"rank", "data_parallel_address", "engine_id", "POD_IP"} <= _launch(pair()).references
+    assert {"rank", "entry_ip", "engine_id", "POD_IP"} <= _launch(pair()).references
 
 
 def test_the_files_are_the_script_and_the_probe() -> None:

@@ -68,6 +68,10 @@ def test_null_removes() -> None:
     assert "volumes" not in spec
 
 
+def test_an_empty_list_adds_nothing_to_a_list_that_is_merged() -> None:
+    assert _spec(containers=[], volumes=[]) == RENDERED
+
+
 def test_labels_and_annotations_of_the_user_win() -> None:
     rendered = PodTemplate(metadata=TemplateMeta(labels={"a": "1", "b": "1"}, annotations={"c": "1"}))
     own = PodTemplate(metadata=TemplateMeta(labels={"b": "2"}, annotations={"d": "2"}))

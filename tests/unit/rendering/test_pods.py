@@ -43,6 +43,24 @@ def test_a_replica_of_several_nodes_has_equal_workers() -> None:
     assert raw.worker_template == raw.entry_template
 
 
+@pytest.mark.parametrize("parallel", [{"data": 16, "dataMode": "Internal"}, {"data": 1}], ids=["internal", "spanning"])
+def test_headless_workers_serve_nothing(parallel: dict[str, Any]) -> None:
+    raw = _raw(pair(prefill={"parallel": {"tensor": 32 // parallel["data"]} | parallel}, network={"hostNetwork": True}))
+    assert raw.entry_template is not None
+    assert raw.worker_template is not None
+
+    announced = [
+        PodEndpoints.model_validate_json(template.metadata.annotations[labels.ENDPOINTS])
+        for template in (raw.entry_template, raw.worker_template)
+    ]
+    assert [endpoints.ranks for endpoints in announced] == [1, 0]
+    assert raw.entry_template.metadata.labels == raw.worker_template.metadata.labels
+    (container,) = raw.worker_template.spec["containers"]
+    assert [port["containerPort"] for port in container["ports"]] == [*range(30000, 30032)]
+    (container,) = raw.entry_template.spec["containers"]
+    assert {"api", "kv"} < {port["name"] for port in container["ports"]}
+
+
 def test_workers_take_the_entry_template_unless_they_have_their_own() -> None:
     entry = {"spec": {"containers": [], "nodeSelector": {"a": "entry"}}}
     worker = {"spec": {"containers": [], "nodeSelector": {"a": "worker"}}}

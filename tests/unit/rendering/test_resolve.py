@@ -91,6 +91,36 @@ def test_internal_data_parallelism_is_one_process_with_all_devices_and_one_port(
     assert plan.process_devices == (tuple(range(16)),)
 
 
+def test_internal_data_parallelism_over_nodes_meets_at_the_entry_pod_and_serves_there() -> None:
+    plan = _plan(parallel={"data": 8, "tensor": 4, "dataMode": "Internal"})
+
+    assert (plan.nodes, plan.ranks_per_node, plan.processes, plan.has_headless_workers) == (2, 4, 1, True)
+    assert plan.ports == {"api": (7100, 1), "rpc": (12321, 1)}
+    assert plan.worker_ports == {}
+
+
+@pytest.mark.parametrize(
+    ("parallel", "nodes", "devices"),
+    [({"tensor": 32}, 2, 16), ({"tensor": 16, "pipeline": 3}, 3, 16), ({"tensor": 24}, 2, 12)],
+)
+def test_a_rank_too_large_for_a_node_is_spread_evenly_over_several(
+    parallel: dict[str, int], nodes: int, devices: int
+) -> None:
+    plan = _plan(parallel=parallel)
+
+    assert (plan.nodes, plan.nodes_per_rank, plan.processes, plan.devices_per_pod) == (nodes, nodes, 1, devices)
+    assert plan.process_devices == (tuple(range(devices)),)
+    assert plan.ports == {"api": (7100, 1), "master": (7001, 1)}
+    assert plan.has_headless_workers
+
+
+def test_external_ranks_serve_in_every_pod() -> None:
+    plan = _plan(parallel={"data": 32})
+
+    assert (plan.nodes, plan.has_headless_workers) == (2, False)
+    assert plan.worker_ports == plan.ports
+
+
 def test_vllm_means_nvidia_and_nixl() -> None:
     plan = resolve(pair(kind="vLLM"))[0].plan
 

@@ -52,6 +52,15 @@ SOUND: dict[str, ModelServing] = {
     "nixl": pair(kind="vLLM"),
     "cpu": pair(kind="vLLM", accelerator={"type": "CPU", "devicesPerNode": 4}),
     "pipeline": pair(prefill={"parallel": {"pipeline": 2}}),
+    "internal-nodes": pair(
+        prefill={"parallel": {"data": 16, "dataMode": "Internal"}, "flags": {"api-server-count": 2}},
+        kvTransfer={"store": {"master": "pool:50051"}},
+    ),
+    "spanning": pair(
+        prefill={"parallel": {"data": 1, "tensor": 16, "prefillContext": 2, "decodeContext": 8}},
+        kvTransfer={"connector": "MooncakeConnectorV1"},
+    ),
+    "nixl-spanning": pair(prefill={"parallel": {"data": 1, "tensor": 16}}, kind="vLLM"),
     "off": serving(
         role(
             asyncScheduling=False,
@@ -66,7 +75,7 @@ SOUND: dict[str, ModelServing] = {
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, list[dict[str, Any]]]:
-    """Parse one command line of each role in one process, since loading vLLM takes half a minute."""
+    """Parse one command line of each kind of pod in one process, since loading vLLM takes half a minute."""
     python = os.environ.get("VLLM_PYTHON") or (sys.executable if importlib.util.find_spec("vllm") else None)
     if python is None:
         pytest.skip("vLLM is not installed; VLLM_PYTHON names a Python interpreter that has it")
@@ -79,9 +88,9 @@ def answers() -> dict[str, list[dict[str, Any]]]:
 
 
 def _command_lines(launched: ModelServing) -> list[list[str]]:
-    """Return what follows `vllm serve`, once for each role."""
+    """Return what follows `vllm serve`, once for each role and for those of its pods that are headless."""
     assert not expand(launched).has_errors
-    return list({rank.role: list(rank.argv[2:]) for rank in launches(launched)}.values())
+    return list({(rank.role, rank.port is None): list(rank.argv[2:]) for rank in launches(launched)}.values())
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -98,3 +107,15 @@ def test_vllm_understands_what_is_meant(answers: dict[str, list[dict[str, Any]]]
     assert "MooncakeHybridConnector" in prefill["kv_transfer_config"]
     assert (prefill["enable_prefix_caching"], prefill["disable_hybrid_kv_cache_manager"]) == ("False", "False")
     assert int(prefill["shutdown_timeout"]) > 0
+
+
+def test_vllm_understands_headless_pods(answers: dict[str, list[dict[str, Any]]]) -> None:
+    entry, worker, _ = (answer["parsed"] for answer in answers["internal-nodes"])
+    names = ("headless", "data_parallel_size_local", "data_parallel_start_rank", "api_server_count")
+    assert [entry[name] for name in names] == ["False", "8", "None", "2"]
+    assert [worker[name] for name in names] == ["True", "8", "8", "None"]
+
+    entry, worker, _ = (answer["parsed"] for answer in answers["spanning"])
+    names = ("headless", "nnodes", "node_rank", "master_port")
+    assert [entry[name] for name in names] == ["False", "2", "0", "7001"]
+    assert [worker[name] for name in names] == ["True", "2", "1", "7001"]

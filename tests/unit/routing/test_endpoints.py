@@ -118,6 +118,12 @@ def test_a_malformed_annotation_makes_a_pod_no_endpoint_and_says_why(text: str, 
     assert endpoints_of(facts, backend()) == ()
 
 
+def test_a_headless_pod_is_no_endpoint_and_no_problem() -> None:
+    facts = facts_of(pod("p-0", announced='{"port": 7100, "ranks": 0}'))
+
+    assert (facts.problem, endpoints_of(facts, backend())) == ("", ())
+
+
 def test_the_ranks_of_a_static_endpoint_have_consecutive_ports() -> None:
     found = static_endpoints_of(
         backend(endpoints=[{"address": "10.0.0.9", "port": 7100, "ranks": 2, "phase": "prefill", "group": "g"}])

@@ -28,6 +28,15 @@ def test_what_a_launch_script_says_is_read() -> None:
     assert (line.served_names, line.block_size, line.shutdown_timeout, line.unknown) == (("dsv4", "x"), 64, 265, ())
 
 
+def test_a_headless_process_says_which_ranks_or_which_node_it_has() -> None:
+    line = read("-dp 4 --data-parallel-size-local 2 --headless --data-parallel-start-rank 2 -tp 4")
+    assert (line.is_headless, line.data_rank, line.data_start, line.data_local, line.devices) == (True, None, 2, 2, 8)
+
+    line = read("--nnodes 2 --node-rank 1 --headless --master-addr 10.0.0.9 --master-port 7001 -tp 4")
+    assert (line.is_headless, line.nodes, line.node_rank, line.devices) == (True, 2, 1, 2)
+    assert (line.master_address, line.master_port) == ("10.0.0.9", 7001)
+
+
 def test_flags_may_be_short_have_underscores_or_equal_signs() -> None:
     line = read("-dp 4 -tp 2 -pp 2 -pcp 2 --data_parallel_size_local=2 --max_model_len=8K")
     assert (line.data, line.data_local, line.tensor, line.pipeline, line.rank_devices) == (4, 2, 2, 2, 8)
@@ -77,6 +86,22 @@ def test_a_wrong_value_ends_the_program_as_in_vllm(text: str, message: str, caps
         (
             "--max-num-seqs 60 --max-num-batched-tokens 30",
             r"max_num_batched_tokens \(30\) must be greater than or equal to max_num_seqs \(60\)",
+        ),
+        ("-tp 3 --nnodes 2", r"`--nnodes 2` must evenly divide the total world size \(3\)"),
+        ("-tp 2 --nnodes 2 --node-rank 2 --headless", "`--node-rank` must be between 0 and 1; got `--node-rank 2`"),
+        ("-tp 2 --nnodes 2 --node-rank 1", "should not be called on follower node: use --headless"),
+        (
+            "-tp 2 -n 2 --distributed-executor-backend ray",
+            "nnodes > 1 can only be set when distributed executor backend",
+        ),
+        ("-dp 2 -tp 2 -n 2", "several DP ranks and --nnodes are not simulated together"),
+        ("-dp 4 -dpl 2 --data-parallel-start-rank 2", "hybrid load balancing"),
+        ("-dp 4 -dpl 2 --headless --data-parallel-start-rank 4", r"data_parallel_rank \(4\) must be in the range"),
+        ("-dp 4 -dpl 2 --headless --data-parallel-start-rank 1", "different numbers of DP ranks on nodes"),
+        ("-dp 4 -dpl 2 --headless", "a headless process with DP rank 0 is not simulated"),
+        (
+            "-dp 4 -dpl 2 --headless --data-parallel-start-rank 2 --api-server-count 1",
+            "--api-server-count=1 cannot be used with --headless",
         ),
     ],
 )

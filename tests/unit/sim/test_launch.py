@@ -70,6 +70,47 @@ def test_the_group_is_that_of_the_command_line() -> None:
     assert start("").group is None
 
 
+def test_headless_ranks_hold_their_own_ports_and_meet_as_nodes() -> None:
+    text = "-dp 4 -dpl 2 -dpa 10.0.0.9 -dpp 12321 -tp 4"
+    entry = start(text, mooncake("kv_producer", 30000))
+    worker = start(f"{text} --headless --data-parallel-start-rank 2", mooncake("kv_producer", 30000))
+
+    assert (entry.side_channel, worker.side_channel) == (range(30000, 30008), range(30008, 30016))
+    assert (entry.is_headless, worker.is_headless) == (False, True)
+    assert entry.group is not None
+    assert worker.group is not None
+    assert [(place.member, place.rank, place.size, place.port) for place in (entry.group, worker.group)] == [
+        ("node", 0, 2, 12321),
+        ("node", 1, 2, 12321),
+    ]
+    assert entry.group.terms == worker.group.terms
+
+
+def test_the_nodes_of_a_rank_share_its_ports_and_devices() -> None:
+    config = mooncake("kv_producer", 30000) | {
+        "kv_connector_extra_config": {"prefill": {"dp_size": 1, "tp_size": 4}, "decode": {"dp_size": 1, "tp_size": 1}}
+    }
+    text = "-tp 4 --nnodes 2 --master-addr 10.0.0.9 --master-port 7001"
+    devices = {"ASCEND_RT_VISIBLE_DEVICES": "0,1"}
+    entry, worker = start(f"{text} -r 0", config, **devices), start(f"{text} -r 1 --headless", config, **devices)
+
+    assert (entry.side_channel, worker.side_channel) == (range(30000, 30002), range(30002, 30004))
+    assert entry.group is not None
+    assert worker.group is not None
+    places = [
+        (place.member, place.rank, place.size, place.address, place.port) for place in (entry.group, worker.group)
+    ]
+    assert places == [("node", 0, 2, "10.0.0.9", 7001), ("node", 1, 2, "10.0.0.9", 7001)]
+
+
+def test_nixl_listens_on_the_first_node_of_a_rank() -> None:
+    config = {"kv_connector": "NixlConnector", "kv_role": "kv_producer"}
+    text = "-tp 4 --nnodes 2 --node-rank"
+
+    assert start(f"{text} 0", config).side_channel == range(5600, 5601)
+    assert len(start(f"{text} 1 --headless", config).side_channel) == 0
+
+
 def test_the_engine_is_as_large_as_its_longest_request() -> None:
     assert start("--max-model-len 4096").settings.kv_blocks == 8192
     assert start("--max-model-len 2M --block-size 64").settings.kv_blocks == 32768

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 from baton.api.problems import Problem
-from baton.rendering.rules import connectors, hand_over, model, overrides, ports, sizes, speculation, stores
+from baton.rendering.rules import connectors, hand_over, model, overrides, ports, sizes, spanning, speculation, stores
 from baton.rendering.rules.rule import Group, Rule
 
 RULES: Final[tuple[Rule, ...]] = (
     *model.RULES,
     *sizes.RULES,
+    *spanning.RULES,
     *ports.RULES,
     *hand_over.RULES,
     *connectors.RULES,

@@ -13,6 +13,8 @@ from baton.rendering.resolve import TypedRole
 from baton.rendering.rules.rule import Finding, Group, Rule, found
 
 _OFF: Final = {"", "0"}
+_SPLITTING: Final = (KVConnector.MOONCAKE_V1, KVConnector.MOONCAKE_LAYERWISE)
+"""Connectors with context parallelism."""
 
 
 def _using(group: Group, connector: KVConnector) -> tuple[TypedRole, ...]:
@@ -54,10 +56,9 @@ def _pipeline_and_context(group: Group) -> Iterator[Finding]:
 
 
 def _context_ratio(group: Group) -> Iterator[Finding]:
-    for connector in (KVConnector.MOONCAKE_V1, KVConnector.MOONCAKE_LAYERWISE):
-        for prefill, decode in group.pairs(connector):
-            if _context(prefill) % _context(decode):
-                yield found(decode.path("parallel.decodeContext"), prefill=_context(prefill), decode=_context(decode))
+    for prefill, decode in (pair for connector in _SPLITTING for pair in group.pairs(connector)):
+        if _context(prefill) % _context(decode):
+            yield found(decode.path("parallel.decodeContext"), prefill=_context(prefill), decode=_context(decode))
 
 
 def _context_blocks(group: Group) -> Iterator[Finding]:
@@ -71,7 +72,7 @@ def _context_blocks(group: Group) -> Iterator[Finding]:
 
 
 def _context_heads(group: Group) -> Iterator[Finding]:
-    for prefill, decode in group.pairs(KVConnector.MOONCAKE_V1):
+    for prefill, decode in (pair for connector in _SPLITTING for pair in group.pairs(connector)):
         heads = prefill.plan.engine.model.kv_heads if prefill.plan.engine.model else None
         is_split = _context(prefill) * _context(decode) > 1 and _attention(prefill) is Attention.GROUPED_QUERY
         if not heads or not is_split:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import Attention, EngineKind, KVConnector
+from baton.api.engine import Attention, Engine, EngineKind, KVConnector
 from baton.api.problems import Severity
+from baton.rendering.arguments import canonical_flags
 from baton.rendering.plan import Sizes
 from baton.rendering.resolve import TypedRole
 from baton.rendering.rules.rule import Finding, Group, Rule, found
@@ -31,12 +32,6 @@ def _wrong_connector(group: Group) -> Iterator[Finding]:
             yield found(role.path("kvTransfer.connector"), connector=kv.connector, kind=kind)
 
 
-def _layerwise(group: Group) -> Iterator[Finding]:
-    for role in group.typed:
-        if role.plan.kv is not None and role.plan.kv.connector is KVConnector.MOONCAKE_LAYERWISE:
-            yield found(role.path("kvTransfer.connector"))
-
-
 def _tensor_order(group: Group) -> Iterator[Finding]:
     for prefill, decode in group.pairs():
         high, low = prefill.plan.sizes.tensor, decode.plan.sizes.tensor
@@ -56,8 +51,9 @@ def _indivisible(group: Group) -> Iterator[Finding]:
 
 def _decode_pipeline(group: Group) -> Iterator[Finding]:
     for role in group.of(Phase.DECODE):
-        if _is_mooncake(role) and role.plan.sizes.pipeline != 1:
-            yield found(role.path("parallel.pipeline"), pipeline=role.plan.sizes.pipeline)
+        kv, pipeline = role.plan.kv, role.plan.sizes.pipeline
+        if kv is not None and pipeline != 1:
+            yield found(role.path("parallel.pipeline"), pipeline=pipeline, connector=kv.connector)
 
 
 def _is_mooncake(role: TypedRole) -> bool:
@@ -92,14 +88,20 @@ def _different(group: Group) -> Iterator[Finding]:
 def _doubtful(group: Group) -> Iterator[Finding]:
     for prefill, decode in group.pairs():
         one, other = prefill.plan.engine, decode.plan.engine
-        for field, here, there in (
-            ("maxModelLen", one.max_model_len, other.max_model_len),
-            ("seed", one.seed, other.seed),
-            ("quantization", one.quantization, other.quantization),
-            ("image", one.image, other.image),
+        for path, field, here, there in (
+            ("maxModelLen", "maxModelLen", one.max_model_len, other.max_model_len),
+            ("seed", "seed", one.seed, other.seed),
+            ("quantization", "quantization", one.quantization, other.quantization),
+            ("image", "image", one.image, other.image),
+            ("flags", "chat-template", _chat_template(one), _chat_template(other)),
         ):
             if here != there:
-                yield found(decode.path(field), field=field, prefill=here, decode=there)
+                yield found(decode.path(path), field=field, prefill=here, decode=there)
+
+
+def _chat_template(engine: Engine) -> Any:
+    """Return the chat template, by which both sides make the same prompt of a chat."""
+    return canonical_flags(engine.flags or {}).get("chat-template")
 
 
 def _sizes_overridden(group: Group) -> Iterator[Finding]:
@@ -142,13 +144,6 @@ RULES: Final = (
         "use a Mooncake connector with vLLM-Ascend, NixlConnector with vLLM",
     ),
     Rule(
-        "layerwise",
-        _layerwise,
-        "MooncakeLayerwiseConnector hands over decode first, which Baton's router does not do",
-        "use MooncakeHybridConnector or MooncakeConnectorV1, or route these pods yourself",
-        Severity.WARNING,
-    ),
-    Rule(
         "tensor-order",
         _tensor_order,
         "prefill tensor {prefill} is smaller than decode tensor {decode}, which Mooncake connectors refuse",
@@ -163,7 +158,7 @@ RULES: Final = (
     Rule(
         "decode-pipeline",
         _decode_pipeline,
-        "decode has pipeline {pipeline}, Mooncake connectors need 1",
+        "decode has pipeline {pipeline}, {connector} needs 1",
         "remove parallel.pipeline from decode",
     ),
     Rule(

@@ -9,7 +9,7 @@ from typing import Final
 from baton.api.problems import Severity
 from baton.rendering.rules.rule import Finding, Group, Rule, found
 
-_FIELDS: Final = {"api": "ports.api", "rpc": "ports.dataParallelRpc", "kv": "kvTransfer.port"}
+_FIELDS: Final = {"api": "ports.api", "rpc": "ports.dataParallelRpc", "master": "ports.master", "kv": "kvTransfer.port"}
 _LAST_PORT: Final = 65535
 _EPHEMERAL: Final = (32768, 60999)
 """Linux' default of net.ipv4.ip_local_port_range."""

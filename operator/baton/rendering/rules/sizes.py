@@ -8,19 +8,6 @@ from typing import Final
 from baton.rendering.rules.rule import Finding, Group, Rule, found
 
 
-def _rank_over_nodes(group: Group) -> Iterator[Finding]:
-    for role in group.typed:
-        plan = role.plan
-        if plan.sizes.devices_per_rank > plan.devices_per_node:
-            yield found(role.path("parallel.tensor"), devices=plan.sizes.devices_per_rank, have=plan.devices_per_node)
-
-
-def _internal_over_nodes(group: Group) -> Iterator[Finding]:
-    for role in group.typed:
-        if role.plan.is_internal and role.plan.nodes > 1:
-            yield found(role.path("parallel.dataMode"), nodes=role.plan.nodes)
-
-
 def _decode_context(group: Group) -> Iterator[Finding]:
     for role in group.typed:
         tensor, context = role.plan.sizes.tensor, role.plan.decode_context
@@ -31,7 +18,7 @@ def _decode_context(group: Group) -> Iterator[Finding]:
 def _too_many_ranks(group: Group) -> Iterator[Finding]:
     for role in group.typed:
         plan = role.plan
-        if plan.sizes.devices_per_rank <= plan.devices_per_node < plan.devices_per_pod:
+        if not plan.spans_nodes and plan.devices_per_node < plan.devices_per_pod:
             yield found(
                 role.path("parallel.dataLocal"),
                 ranks=plan.ranks_per_node,
@@ -44,7 +31,7 @@ def _too_many_ranks(group: Group) -> Iterator[Finding]:
 def _uneven(group: Group) -> Iterator[Finding]:
     for role in group.typed:
         plan = role.plan
-        if plan.nodes * plan.ranks_per_node != plan.sizes.data:
+        if plan.nodes // plan.nodes_per_rank * plan.ranks_per_node != plan.sizes.data:
             yield found(role.path("parallel.data"), data=plan.sizes.data, nodes=plan.nodes, ranks=plan.ranks_per_node)
 
 
@@ -61,19 +48,6 @@ def _other_worker_replicas(group: Group) -> Iterator[Finding]:
 
 
 RULES: Final = (
-    Rule(
-        "rank-over-nodes",
-        _rank_over_nodes,
-        "one DP rank takes tensor · pipeline · prefillContext = {devices} devices, but a node has {have}, and a rank "
-        "cannot span nodes",
-        "lower parallel.tensor, parallel.pipeline or parallel.prefillContext",
-    ),
-    Rule(
-        "internal-over-nodes",
-        _internal_over_nodes,
-        "the DP ranks need {nodes} nodes, but dataMode Internal keeps them in one pod",
-        "set dataMode: External, or lower parallel.data and raise replicas",
-    ),
     Rule(
         "decode-context",
         _decode_context,

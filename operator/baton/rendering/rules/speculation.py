@@ -11,6 +11,9 @@ from baton.api.problems import Severity
 from baton.rendering.plan import RolePlan
 from baton.rendering.rules.rule import Finding, Group, Rule, found
 
+_DSPARK_TOKENS: Final = 5
+"""The least that vLLM-Ascend's DeepSeek-V4-Flash tutorial allows."""
+
 
 def _tokens(plan: RolePlan) -> int:
     """Return how many tokens a step speculates; 0 without speculation or when nothing says it."""
@@ -38,6 +41,12 @@ def _long_draft(group: Group) -> Iterator[Finding]:
             yield found(prefill.path("speculativeConfig"), prefill=one, decode=other)
 
 
+def _short_draft(group: Group) -> Iterator[Finding]:
+    for role in group.of(Phase.DECODE):
+        if "dspark" in _method(role.plan) and 0 < _tokens(role.plan) < _DSPARK_TOKENS:
+            yield found(role.path("speculativeConfig"), tokens=_tokens(role.plan), least=_DSPARK_TOKENS)
+
+
 def _batch_room(group: Group) -> Iterator[Finding]:
     for role in group.of(Phase.DECODE):
         tokens, sequences = role.plan.engine.max_num_batched_tokens, role.plan.engine.max_num_seqs
@@ -59,6 +68,13 @@ RULES: Final = (
         _long_draft,
         "prefill speculates {prefill} tokens and decode {decode}, while prefill makes only one token",
         "set num_speculative_tokens of prefill to 1",
+        Severity.WARNING,
+    ),
+    Rule(
+        "draft-length",
+        _short_draft,
+        "DSpark speculates {tokens} token(s), and between prefill and decode it needs at least {least}",
+        "raise num_speculative_tokens to {least} or more",
         Severity.WARNING,
     ),
     Rule(

@@ -154,6 +154,16 @@ def test_a_rule_says_what_is_wrong_and_how_to_mend_it(rule: str) -> None:
     assert message in problems(launched, connectors.RULES)
 
 
+def test_layerwise_needs_as_many_heads_as_v1_with_context_parallelism() -> None:
+    sizes = _parallel({"tensor": 2, "prefillContext": 2}, {"tensor": 2, "data": 1})
+    heads = {"model": {"attention": "GQA", "kvHeads": 4}}
+    assert problems(pair(**sizes, **heads, **LAYERWISE), connectors.RULES) == []
+
+    smaller = _parallel({"tensor": 2, "prefillContext": 2}, {"tensor": 4, "data": 1})
+    (problem,) = problems(pair(**smaller, **heads, **LAYERWISE), connectors.RULES)
+    assert "prefill has 2 KV heads a rank and decode 1, which is no multiple" in problem
+
+
 def test_every_rule_has_its_case() -> None:
     assert {rule.id for rule in connectors.RULES} == set(CASES)
 

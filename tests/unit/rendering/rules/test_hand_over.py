@@ -21,14 +21,6 @@ CASES = {
             "connector with vLLM-Ascend, NixlConnector with vLLM"
         ),
     ),
-    "layerwise": (
-        pair(kvTransfer={"connector": "MooncakeLayerwiseConnector"}),
-        (
-            "warning: spec.template.engine.kvTransfer.connector: MooncakeLayerwiseConnector hands over decode first, "
-            "which Baton's router does not do; use MooncakeHybridConnector or MooncakeConnectorV1, or "
-            "route these pods yourself"
-        ),
-    ),
     "tensor-order": (
         pair(prefill={"parallel": {"tensor": 1}}, decode={"parallel": {"tensor": 2}}),
         (
@@ -47,8 +39,8 @@ CASES = {
     "decode-pipeline": (
         pair(decode={"parallel": {"pipeline": 2}}),
         (
-            f"error: {DECODE}.parallel.pipeline: decode has pipeline 2, Mooncake connectors need 1; remove "
-            "parallel.pipeline from decode"
+            f"error: {DECODE}.parallel.pipeline: decode has pipeline 2, MooncakeHybridConnector needs 1; "
+            "remove parallel.pipeline from decode"
         ),
     ),
     "phase-sizes": (
@@ -144,6 +136,18 @@ def test_extra_configuration_cannot_say_other_sizes(block: object) -> None:
     (problem,) = problems(pair(prefill={"kvTransferExtraConfig": {"prefill": block}}), hand_over.RULES)
 
     assert "computed from the roles" in problem
+
+
+def test_nixl_needs_a_decode_of_one_pipeline_stage() -> None:
+    (problem,) = problems(pair(decode={"parallel": {"pipeline": 2}}, kind="vLLM"), hand_over.RULES)
+
+    assert "decode has pipeline 2, NixlConnector needs 1" in problem
+
+
+def test_chat_templates_that_differ_are_doubtful() -> None:
+    (problem,) = problems(pair(decode={"flags": {"chat_template": "/t.jinja"}}), hand_over.RULES)
+
+    assert problem.startswith(f"warning: {DECODE}.flags: chat-template is unset in prefill and /t.jinja in decode")
 
 
 def test_nixl_hands_over_to_more_tensor_ranks() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,25 +13,11 @@ if TYPE_CHECKING:
 PATH = "spec.template.roles[0].engine.parallel"
 
 
-def _launched(**parallel: int) -> ModelServing:
+def _launched(**parallel: Any) -> ModelServing:
     return serving(role(parallel=parallel))
 
 
 CASES = {
-    "rank-over-nodes": (
-        _launched(tensor=16, pipeline=2),
-        (
-            f"error: {PATH}.tensor: one DP rank takes tensor · pipeline · prefillContext = 32 devices, but a node has "
-            "16, and a rank cannot span nodes; lower parallel.tensor, parallel.pipeline or parallel.prefillContext"
-        ),
-    ),
-    "internal-over-nodes": (
-        serving(role(parallel={"data": 32, "dataMode": "Internal"})),
-        (
-            f"error: {PATH}.dataMode: the DP ranks need 2 nodes, but dataMode Internal keeps them in one pod; set "
-            "dataMode: External, or lower parallel.data and raise replicas"
-        ),
-    ),
     "decode-context": (
         _launched(tensor=4, decodeContext=3),
         (
@@ -75,7 +61,11 @@ def test_every_rule_has_its_case() -> None:
 
 
 @pytest.mark.parametrize(
-    "parallel", [{}, {"data": 16}, {"data": 32}, {"data": 18}, {"data": 4, "dataLocal": 1, "tensor": 16}]
+    "parallel",
+    [
+        *({}, {"data": 16}, {"data": 32}, {"data": 18}, {"data": 4, "dataLocal": 1, "tensor": 16}),
+        *({"data": 32, "dataMode": "Internal"}, {"tensor": 32}, {"tensor": 16, "pipeline": 2}),
+    ],
 )
-def test_replicas_that_spread_evenly_are_right(parallel: dict[str, int]) -> None:
+def test_replicas_that_spread_evenly_are_right(parallel: dict[str, Any]) -> None:
     assert problems(_launched(**parallel), sizes.RULES) == []

@@ -36,6 +36,13 @@ CASES = {
             "one token; set num_speculative_tokens of prefill to 1"
         ),
     ),
+    "draft-length": (
+        pair(speculativeConfig={"num_speculative_tokens": 3, "method": "dspark"}),
+        (
+            "warning: spec.template.engine.speculativeConfig: DSpark speculates 3 token(s), and between prefill and "
+            "decode it needs at least 5; raise num_speculative_tokens to 5 or more"
+        ),
+    ),
     "batch-room": (
         pair(decode={"maxNumSeqs": 32, "maxNumBatchedTokens": 164, "speculativeConfig": {"num_speculative_tokens": 5}}),
         (

@@ -2,9 +2,11 @@
 # Readiness of role decode of ModelServing deepseekv4-pd, rendered by Baton: 1 process(es) answer.
 set -o nounset
 
+address=127.0.0.1
+
 # Whether the rank behind a port answers 200; in a subshell, which closes the connection.
 is_healthy() (
-  exec 3<>"/dev/tcp/127.0.0.1/$1" || return 1
+  exec 3<>"/dev/tcp/$address/$1" || return 1
   printf 'GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
   read -r -t 5 _ status _ <&3 && [[ $status == 200 ]]
 )

@@ -44,10 +44,10 @@ interface=$(interface_of "$POD_IP" </proc/net/route) || {
 readonly interface
 
 # The entry pod (worker 0) meets the others on its own address; they wait until its name has one.
-data_parallel_address=$POD_IP
+entry_ip=$POD_IP
 if ((WORKER_INDEX > 0)); then
   : "${ENTRY_ADDRESS:?must hold the name of the entry pod}"
-  until read -r data_parallel_address _ < <(getent hosts "$ENTRY_ADDRESS"); do
+  until read -r entry_ip _ < <(getent hosts "$ENTRY_ADDRESS"); do
     [[ -z $stopping ]] || exit 0
     if ((SECONDS > 3600)); then
       echo "[baton] the entry pod $ENTRY_ADDRESS has no address after 3600 s" >&2
@@ -56,7 +56,7 @@ if ((WORKER_INDEX > 0)); then
     read -r -t 1 <> <(:) || true
   done
 fi
-readonly data_parallel_address
+readonly entry_ip
 
 # A proxy of the image or node must not catch what engines and router say to each other.
 unset ftp_proxy http_proxy https_proxy FTP_PROXY HTTP_PROXY HTTPS_PROXY
@@ -89,7 +89,7 @@ run_rank() {
     --port "${port}" \
     --data-parallel-size 4 \
     --data-parallel-rank "${rank}" \
-    --data-parallel-address "${data_parallel_address}" \
+    --data-parallel-address "${entry_ip}" \
     --data-parallel-rpc-port 12321 \
     --tensor-parallel-size 8 \
     --enable-expert-parallel \

@@ -50,7 +50,7 @@ interface=$(interface_of "$POD_IP" </proc/net/route) || {
 }
 readonly interface
 
-readonly data_parallel_address=$POD_IP
+readonly entry_ip=$POD_IP
 
 # A proxy of the image or node must not catch what engines and router say to each other.
 unset ftp_proxy http_proxy https_proxy FTP_PROXY HTTP_PROXY HTTPS_PROXY
@@ -84,7 +84,7 @@ run_rank() {
     --port "${port}" \
     --data-parallel-size 8 \
     --data-parallel-rank "${rank}" \
-    --data-parallel-address "${data_parallel_address}" \
+    --data-parallel-address "${entry_ip}" \
     --data-parallel-rpc-port 12321 \
     --tensor-parallel-size 1 \
     --enable-expert-parallel \

@@ -46,7 +46,7 @@ interface=$(interface_of "$POD_IP" </proc/net/route) || {
 }
 readonly interface
 
-readonly data_parallel_address=$POD_IP
+readonly entry_ip=$POD_IP
 
 # A proxy of the image or node must not catch what engines and router say to each other.
 unset ftp_proxy http_proxy https_proxy FTP_PROXY HTTP_PROXY HTTPS_PROXY
@@ -81,7 +81,7 @@ run_rank() {
     --port "${port}" \
     --data-parallel-size 4 \
     --data-parallel-rank "${rank}" \
-    --data-parallel-address "${data_parallel_address}" \
+    --data-parallel-address "${entry_ip}" \
     --data-parallel-rpc-port 12321 \
     --tensor-parallel-size 4 \
     --enable-expert-parallel \
