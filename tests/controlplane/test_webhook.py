@@ -129,7 +129,7 @@ def serving(deepseek: Documents) -> JsonObject:
 
 @pytest.fixture
 def bad_serving(deepseek: Documents) -> JsonObject:
-    """A ModelServing whose prefill ranks are larger than a node."""
+    """A ModelServing with several prefill ranks in a replica that are each larger than a node."""
     role = deepseek[0]["spec"]["template"]["roles"][0]
     role["engine"]["parallel"]["tensor"] = 32
     return deepseek[0]
@@ -159,7 +159,9 @@ def test_a_bad_object_is_refused_with_the_field_and_the_cure(cluster: Cluster, b
         cluster.apply(bad_serving)
 
     assert f'The ModelServing "dsv4" is invalid: {PATH_OF_TENSOR}: ' in str(refused.value)
-    assert "a node has 16, and a rank cannot span nodes; lower parallel.tensor" in str(refused.value)
+    assert "a node has 16, and of ranks that span nodes a replica holds one, not 4; set parallel.data to 1" in str(
+        refused.value
+    )
     assert cluster.get("modelservings")["items"] == []
 
 

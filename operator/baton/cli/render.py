@@ -107,9 +107,10 @@ def _summary(plan: RolePlan) -> str:
         for use, (first, count) in plan.ports.items()
     )
     sizes = f"DP{plan.sizes.data} TP{plan.sizes.tensor} PP{plan.sizes.pipeline}"
+    part = f"a part of a rank ({plan.nodes_per_rank})" if plan.spans_nodes else f"{plan.ranks_per_node} rank(s)"
     return (
-        f"{plan.phase} {sizes}: {plan.nodes} pod(s) with {plan.ranks_per_node} rank(s) on "
-        f"{plan.devices_per_pod} {plan.resource_name}; ports {ports}"
+        f"{plan.phase} {sizes}: {plan.nodes} pod(s) with {part} on {plan.devices_per_pod} {plan.resource_name}; "
+        f"ports {ports}"
     )
 
 

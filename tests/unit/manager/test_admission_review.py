@@ -114,9 +114,9 @@ def test_an_object_that_cannot_be_read_is_refused_by_field() -> None:
 
 def test_what_the_typed_engine_cannot_render_is_refused() -> None:
     assert response(typed(tensor=8).document())["allowed"]
-    refusal = message(typed(tensor=48).document())
+    refusal = message(typed(tensor=49).document())
     assert "spec.template.roles[0].engine.parallel.tensor: " in refusal
-    assert "a rank cannot span nodes" in refusal
+    assert "the 49 devices of a DP rank do not spread evenly over 4 nodes; " in refusal
 
 
 def test_routes_and_servers_are_checked_too() -> None:

@@ -23,7 +23,7 @@ def _several(group: Group) -> Iterator[Finding]:
         plan = role.plan
         if plan.sizes.data > 1:
             yield found(
-                role.path("parallel.data"),
+                role.path("parallel.tensor"),
                 data=plan.sizes.data,
                 devices=plan.sizes.devices_per_rank,
                 have=plan.devices_per_node,

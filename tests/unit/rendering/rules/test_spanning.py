@@ -23,8 +23,8 @@ CASES: dict[str, tuple[ModelServing, str]] = {
     "spanning-alone": (
         serving(role(parallel={"data": 2, "tensor": 16, "pipeline": 2})),
         (
-            f"error: {PREFILL}.parallel.data: a DP rank takes tensor · pipeline · prefillContext = 32 devices, a node "
-            "has 16, and of ranks that span nodes a replica holds one, not 2; set parallel.data to 1 and raise "
+            f"error: {PREFILL}.parallel.tensor: a DP rank takes tensor · pipeline · prefillContext = 32 devices, a "
+            "node has 16, and of ranks that span nodes a replica holds one, not 2; set parallel.data to 1 and raise "
             "replicas of the role, or lower tensor, pipeline or prefillContext"
         ),
     ),
