@@ -65,6 +65,7 @@ run_rank() {
   export TASK_QUEUE_ENABLE=1
   export HCCL_OP_EXPANSION_MODE=AIV
   export LD_PRELOAD=/usr/lib/aarch64-linux-gnu/libjemalloc.so.2:"${LD_PRELOAD-}"
+  export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:-/usr/local/lib}":/usr/local/lib
   export VLLM_ENGINE_READY_TIMEOUT_S=3600
   export VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT=480
   export VLLM_NIXL_ABORT_REQUEST_TIMEOUT=480
