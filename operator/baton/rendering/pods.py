@@ -23,13 +23,9 @@ def raw_role(role: Role, plan: RolePlan, *, config_map: str) -> Role:
 
     Workers get the user's entryTemplate when there is no workerTemplate, since they need the same nodes.
     """
-    entry, worker = (
-        PodTemplate(metadata=_metadata(plan, ranks=ranks), spec=_spec(plan, config_map, ports=ports))
-        for ranks, ports in (
-            (plan.processes, plan.ports),
-            (0 if plan.has_headless_workers else plan.processes, plan.worker_ports),
-        )
-    )
+    entry = _template(plan, config_map, ranks=plan.processes, ports=plan.ports)
+    serving = 0 if plan.has_headless_workers else plan.processes
+    worker = _template(plan, config_map, ranks=serving, ports=plan.worker_ports)
     workers = overlay(worker, role.worker_template or role.entry_template) if plan.nodes > 1 else None
     return role.model_copy(
         update={
@@ -57,6 +53,10 @@ def transfer_hash(plan: RolePlan) -> str:
 
 def _numbers(sizes: Sizes) -> list[int]:
     return [sizes.data, sizes.tensor, sizes.pipeline, sizes.prefill_context]
+
+
+def _template(plan: RolePlan, config_map: str, *, ranks: int, ports: PortRanges) -> PodTemplate:
+    return PodTemplate(metadata=_metadata(plan, ranks=ranks), spec=_spec(plan, config_map, ports=ports))
 
 
 def _metadata(plan: RolePlan, *, ranks: int) -> TemplateMeta:

@@ -64,7 +64,7 @@ class CommandLine:
         served_names: model names clients may use; the model itself if none is given.
         data_rank: the rank of this process in external data parallelism, None in internal.
         data_start: the first DP rank of this process in internal data parallelism.
-        data_local: DP ranks inside this process, or on these nodes when one rank takes several.
+        data_local: DP ranks inside this process.
         nodes, node_rank: how many nodes the DP rank takes, and which of them this is.
         is_headless: this process has no API.
         max_model_len: None leaves it to the model.
