@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: help setup demo test check fix generate golden bench e2e lock clean
+.PHONY: help setup demo test check fix generate golden bench e2e real-engine lock clean
 
 help: ## Show this list.
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Install the locked dependencies and Baton itself into .venv.
 
@@ -28,6 +28,7 @@ test: setup ## Run every test this machine can run.
 	$(BIN)/pytest -q -rs -n 2 tests/unit tests/properties
 	$(BIN)/pytest -q -rs tests/functional
 	$(BIN)/pytest -q -rs tests/controlplane tests/chart
+	$(BIN)/pytest -q -rs tests/real_engine
 
 check: setup ## Look for faults without changing anything: format, lint, types, layers, spelling, drift.
 	$(BIN)/ruff format --check operator tests bench
@@ -56,6 +57,10 @@ bench: setup ## Measure the router beside vllm-router and Envoy (needs Go; insta
 
 e2e: setup ## Run the end-to-end tests on a cluster that runs containers.
 	$(BIN)/pytest -q -rs tests/e2e
+
+real-engine: setup ## Install a real vLLM for CPU (6 GB, its own environment) and run the tests that need it.
+	tools/real-engine/install
+	$(BIN)/pytest -q -rs tests/real_engine
 
 lock: setup ## Resolve the dependencies anew.
 	$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -o requirements.lock
