@@ -196,10 +196,10 @@ async def test_a_bad_object_stops_no_other_and_a_refusal_is_tried_again(operator
     operator.server.fail("create", 403, times=3, body=orjson.dumps(quota))
     operator.apply(raw("short"))
 
-    async def is_told(status: str) -> bool:
-        return (await operator.condition(MODEL_SERVINGS, "short", "Reconciled")).get("status") == status
+    async def is_told(name: str, condition: str, status: str) -> bool:
+        return (await operator.condition(MODEL_SERVINGS, name, condition)).get("status") == status
 
-    await until(lambda: is_told("True"))
+    await until(lambda: is_told("short", "Reconciled", "True"))
     assert await operator.pods("short") == ["short-0-decode-0-0"]
 
     operator.server.put("/api/v1/pods", "taken-0-decode-0-0", uid="foreign")
@@ -211,16 +211,11 @@ async def test_a_bad_object_stops_no_other_and_a_refusal_is_tried_again(operator
         return await operator.pods("fine") == ["fine-0-decode-0-0"]
 
     await until(is_fine)
-    refused = await operator.condition(MODEL_SERVINGS, "taken", "Reconciled")
-    assert refused["status"] == "False"
-    assert (await operator.condition(MODEL_SERVINGS, "unreadable", "Accepted"))["status"] == "False"
+    await until(lambda: is_told("taken", "Reconciled", "False"))
+    await until(lambda: is_told("unreadable", "Accepted", "False"))
 
     operator.server.remove("/api/v1/pods", "taken-0-decode-0-0")
-
-    async def is_mended() -> bool:
-        return (await operator.condition(MODEL_SERVINGS, "taken", "Reconciled")).get("status") == "True"
-
-    await until(is_mended)
+    await until(lambda: is_told("taken", "Reconciled", "True"))
 
 
 async def test_an_outage_of_the_api_server_is_survived(operator: Operator) -> None:

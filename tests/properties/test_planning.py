@@ -275,4 +275,4 @@ def check_services(target: Target, groups: Mapping[int, Group], services: Iterab
 
 
 TestLifecycle = Lifecycle.TestCase
-TestLifecycle.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+TestLifecycle.settings = settings(max_examples=80, stateful_step_count=25)

@@ -137,7 +137,7 @@ def sound_servings(draw: st.DrawFn) -> ModelServing:
 
 
 @given(servings())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_rendering_answers_every_engine_with_a_launch_or_with_problems(launched: ModelServing) -> None:
     expanded = expand(launched)
 
@@ -150,7 +150,7 @@ def test_rendering_answers_every_engine_with_a_launch_or_with_problems(launched:
 
 
 @given(sound_servings())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rendering_is_the_same_each_time_and_for_any_order_of_keys(launched: ModelServing) -> None:
     stored = ModelServing.read(json.loads(json.dumps(launched.document(), sort_keys=True)))
 
@@ -159,7 +159,7 @@ def test_rendering_is_the_same_each_time_and_for_any_order_of_keys(launched: Mod
 
 
 @given(sound_servings())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_pair_agrees_and_shares_no_port_and_no_device(launched: ModelServing) -> None:
     assert_launch_agrees(launched)
 
@@ -242,7 +242,7 @@ def wide_servings(draw: st.DrawFn) -> ModelServing:
 
 
 @given(wide_servings())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_replicas_over_several_nodes_are_refused_in_words_or_agree_with_themselves(launched: ModelServing) -> None:
     refusals = [problem for problem in expand(launched).problems if problem.severity is Severity.ERROR]
     assert all(problem.path and ";" in problem.message for problem in refusals)
@@ -250,7 +250,7 @@ def test_replicas_over_several_nodes_are_refused_in_words_or_agree_with_themselv
 
 
 @given(changed_examples())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_a_changed_example_is_refused_in_words_or_agrees_with_itself(launched: ModelServing) -> None:
     refusals = [problem for problem in expand(launched).problems if problem.severity is Severity.ERROR]
     assert all(problem.path and ";" in problem.message for problem in refusals)
@@ -280,7 +280,7 @@ def assert_launch_agrees(launched: ModelServing) -> tuple[RankLaunch, ...]:
 
 
 @given(changed_examples() | wide_servings())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 def test_every_port_a_pod_takes_on_a_host_network_is_declared_so_that_the_scheduler_keeps_pods_apart(
     launched: ModelServing,
 ) -> None:
@@ -348,7 +348,7 @@ def _numbers(size: Sizes) -> tuple[int, int, int]:
 
 
 @given(sound_servings())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_text_of_the_users_breaks_the_script(launched: ModelServing) -> None:
     for files in expand(launched).config_maps:
         for text in files.data.values():
@@ -356,7 +356,7 @@ def test_no_text_of_the_users_breaks_the_script(launched: ModelServing) -> None:
 
 
 @given(st.lists(texts.filter(lambda text: "\0" not in text), max_size=20))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_quoted_word_is_what_was_quoted(words: list[str]) -> None:
     plain = [word for word in words if "$(" not in word]
 

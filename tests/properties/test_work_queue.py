@@ -72,7 +72,7 @@ class World:
             self.queue.done(key)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(script=st.lists(steps, max_size=40), outcomes=outcomes, workers=st.integers(1, 4))
 def test_no_key_runs_twice_at_once_and_the_last_success_of_each_has_seen_the_last_write(
     script: list[Write | Pause | CancelWorker], outcomes: list[tuple[float, bool]], workers: int
