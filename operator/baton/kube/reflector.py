@@ -124,7 +124,8 @@ class Reflector(Generic[T]):
         self.store.subscribe(changed)
 
     async def run(self) -> None:
-        """Mirror for ever; cancel it to stop."""
+        """Mirror for ever; cancel it to stop. It may be run again, and lists first then."""
+        self._version = None
         loop = asyncio.get_running_loop()
         started = loop.time()
         age = metrics.REFLECTOR_AGE.labels(self.name)

@@ -26,3 +26,6 @@ CUSTOM_RESOURCE_DEFINITIONS = Resource(
 MODEL_SERVINGS = Resource(labels.WORKLOAD_GROUP, labels.VERSION, "modelservings", "ModelServing")
 MODEL_ROUTES = Resource(labels.NETWORKING_GROUP, labels.VERSION, "modelroutes", "ModelRoute")
 MODEL_SERVERS = Resource(labels.NETWORKING_GROUP, labels.VERSION, "modelservers", "ModelServer")
+
+POD_GROUPS = Resource(labels.SCHEDULING_GROUP, "v1beta1", "podgroups", "PodGroup")
+LEADER_WORKER_SETS = Resource(labels.LEADER_WORKER_SET_GROUP, "v1", "leaderworkersets", "LeaderWorkerSet")
