@@ -7,7 +7,7 @@ from typing import Any
 
 from baton.api import labels
 from baton.api.serving import ModelServing
-from baton.planning.model import ConfigFile, Create, Desired, PodView
+from baton.planning.model import ConfigFile, Create, Desired, PodGroupView, PodView
 
 JsonObject = dict[str, Any]
 
@@ -126,7 +126,21 @@ def pod_view(create: Create, *, uid: str = "", **state: Any) -> PodView:
         owner_uid=metadata["ownerReferences"][0]["uid"],
         labels=metadata["labels"],
         config_maps=tuple(volume["configMap"]["name"] for volume in volumes if "configMap" in volume),
+        in_pod_group=labels.POD_GROUP in metadata.get("annotations", {}),
         **state,
+    )
+
+
+def pod_group_view(document: JsonObject, *, uid: str) -> PodGroupView:
+    """Return how a created PodGroup looks to planning."""
+    metadata = document["metadata"]
+    return PodGroupView(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=uid,
+        owner_uid=metadata["ownerReferences"][0]["uid"],
+        spec=document["spec"],
+        applied=metadata["annotations"][labels.APPLIED],
     )
 
 

@@ -268,7 +268,7 @@ class FakeApiServer:
             expected = body.get("metadata", {}).get("resourceVersion", metadata["resourceVersion"])
             if expected != metadata["resourceVersion"]:
                 return _status(409, "Conflict", "the object has been modified")
-            found = self._store(collection, "MODIFIED", _merged(found, body))
+            found = self._store(collection, "MODIFIED", merged(found, body))
         elif verb == "delete":
             if body.get("preconditions", {}).get("uid", metadata["uid"]) != metadata["uid"]:
                 return _status(409, "Conflict", "the UID in the precondition is another one")
@@ -304,11 +304,12 @@ def _is_selected(found: JsonObject, selector: Selector) -> bool:
     return all(name in labels and value in {None, labels[name]} for name, value in selector.items())
 
 
-def _merged(old: Any, patch: Any) -> Any:
+def merged(old: Any, patch: Any) -> Any:
+    """Return the old value with a merge patch in it."""
     if not isinstance(old, dict) or not isinstance(patch, dict):
         return patch
     kept = {name: value for name, value in old.items() if name not in patch}
-    return kept | {name: _merged(old.get(name), value) for name, value in patch.items() if value is not None}
+    return kept | {name: merged(old.get(name), value) for name, value in patch.items() if value is not None}
 
 
 async def _faulty(request: web.Request, fault: Fault) -> web.Response:

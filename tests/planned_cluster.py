@@ -7,9 +7,23 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from baton.planning.model import ChildKind, ChildView, ConfigFile, Create, Delete, Observed, Plan, PodView
+from baton.api import labels
+from baton.planning.model import (
+    ChildKind,
+    ChildView,
+    ConfigFile,
+    Create,
+    Delete,
+    Observed,
+    Plan,
+    PodGroups,
+    PodGroupView,
+    PodView,
+    Update,
+)
 from baton.planning.plan import plan
-from builders import ServingBuilder, as_ready, pod_view
+from builders import ServingBuilder, as_ready, pod_group_view, pod_view
+from fake_api_server import merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +41,8 @@ class Cluster:
         self.pods: dict[str, PodView] = {}
         self.services: dict[str, ChildView] = {}
         self.config_maps: dict[str, ChildView] = {}
+        self.pod_groups: dict[str, PodGroupView] | None = None
+        self.has_sub_groups = False
         self._uids = itertools.count()
 
     def edit(self, builder: ServingBuilder, *config_files: ConfigFile) -> None:
@@ -40,6 +56,8 @@ class Cluster:
         other = Cluster(self.builder, *self.config_files)
         other.now = self.now
         other.pods, other.services, other.config_maps = dict(self.pods), dict(self.services), dict(self.config_maps)
+        other.pod_groups = None if self.pod_groups is None else dict(self.pod_groups)
+        other.has_sub_groups = self.has_sub_groups
         other._uids = itertools.count(1_000_000)
         return other
 
@@ -49,7 +67,14 @@ class Cluster:
             pods=tuple(self.pods.values()),
             services=tuple(self.services.values()),
             config_maps=tuple(self.config_maps.values()),
+            pod_groups=None
+            if self.pod_groups is None
+            else PodGroups(tuple(self.pod_groups.values()), self.has_sub_groups),
         )
+
+    def install_volcano(self, *, has_sub_groups: bool = True) -> None:
+        """Let the cluster know PodGroups."""
+        self.pod_groups, self.has_sub_groups = {}, has_sub_groups
 
     def plan(self) -> Plan:
         return plan(self.builder.desired(*self.config_files), self.observed())
@@ -66,6 +91,8 @@ class Cluster:
             match action:
                 case Create():
                     self._create(action)
+                case Update():
+                    self._update(action)
                 case Delete():
                     self._delete(action)
 
@@ -74,9 +101,20 @@ class Cluster:
         if action.kind is ChildKind.POD:
             self.pods.setdefault(action.name, pod_view(action, uid=uid))
             return
+        if action.kind is ChildKind.POD_GROUP:
+            assert self.pod_groups is not None
+            self.pod_groups.setdefault(action.name, pod_group_view(action.object, uid=uid))
+            return
         metadata = action.object["metadata"]
         child = ChildView(metadata["namespace"], action.name, uid, metadata["ownerReferences"][0]["uid"])
         self._children(action.kind).setdefault(action.name, child)
+
+    def _update(self, action: Update) -> None:
+        assert self.pod_groups is not None
+        view, patch = self.pod_groups[action.name], action.patch
+        assert action.uid == view.uid
+        applied = patch["metadata"]["annotations"][labels.APPLIED]
+        self.pod_groups[action.name] = replace(view, spec=merged(view.spec, patch["spec"]), applied=applied)
 
     def _delete(self, action: Delete) -> None:
         if action.kind is ChildKind.POD:
@@ -85,7 +123,10 @@ class Cluster:
         elif self._children(action.kind)[action.name].uid == action.uid:
             del self._children(action.kind)[action.name]
 
-    def _children(self, kind: ChildKind) -> dict[str, ChildView]:
+    def _children(self, kind: ChildKind) -> dict[str, Any]:
+        if kind is ChildKind.POD_GROUP:
+            assert self.pod_groups is not None
+            return self.pod_groups
         return self.services if kind is ChildKind.SERVICE else self.config_maps
 
     def change(self, name: str, **state: Any) -> None:
@@ -149,6 +190,11 @@ def running(builder: ServingBuilder, *config_files: ConfigFile) -> Cluster:
 def created(made: Plan, kind: ChildKind = ChildKind.POD) -> dict[str, dict[str, Any]]:
     """Return the documents of one kind that a plan creates, by name."""
     return {action.name: action.object for action in made.actions if isinstance(action, Create) and action.kind is kind}
+
+
+def updated(made: Plan) -> dict[str, dict[str, Any]]:
+    """Return the patches of a plan by the name of what they change."""
+    return {action.name: action.patch for action in made.actions if isinstance(action, Update)}
 
 
 def deleted(made: Plan, kind: ChildKind = ChildKind.POD) -> dict[str, str]:

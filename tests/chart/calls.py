@@ -39,8 +39,27 @@ OPERATOR = frozenset[Call]().union(
     calls("", "pods services configmaps", "create get delete"),  # controllers/children.py
     calls("", "configmaps", "patch"),  # controllers/routes.py applies, which may create, too
     calls("", "events", "create patch"),  # kube/events.py
+    calls("scheduling.volcano.sh", "podgroups", "list watch"),  # kube/optional.py
+    calls("scheduling.volcano.sh", "podgroups", "create get patch delete"),  # controllers/children.py
+    calls(
+        "apiextensions.k8s.io", "customresourcedefinitions", "list watch", name="podgroups.scheduling.volcano.sh"
+    ),  # kube/optional.py
 )
 """Everywhere."""
+
+BRIDGE = frozenset[Call]().union(
+    calls(
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        "list watch",
+        name="leaderworkersets.leaderworkerset.x-k8s.io",
+    ),
+    calls("leaderworkerset.x-k8s.io", "leaderworkersets", "list watch"),
+    calls("leaderworkerset.x-k8s.io", "leaderworkersets/status", "patch"),
+    calls("leaderworkerset.x-k8s.io", "leaderworkersets/finalizers", "update"),  # blockOwnerDeletion
+    calls(WORKLOAD_GROUP, "modelservings", "create patch"),
+)
+"""What controllers/leader_worker_sets.py needs besides, where it is switched on."""
 
 CERTIFICATE = calls(
     "admissionregistration.k8s.io", "validatingwebhookconfigurations", "get patch", name="baton-webhook"

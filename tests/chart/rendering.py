@@ -29,6 +29,7 @@ EVERYTHING: dict[str, Any] = {
     "operator": {
         "logLevel": "debug",
         "logFormat": "json",
+        "leaderWorkerSets": True,
         "extraArgs": ["--workers=16"],
         "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
         "extraVolumes": [{"name": "extra", "emptyDir": {}}],

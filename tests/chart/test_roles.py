@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chart.calls import CERTIFICATE, OPERATOR, ROUTER, SECRET, Call, allowed_by, allowed_by_rule
+from chart.calls import BRIDGE, CERTIFICATE, OPERATOR, ROUTER, SECRET, Call, allowed_by, allowed_by_rule
 from chart.rendering import EVERYTHING, NAMESPACE, VALUE_SETS
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ def test_an_operator_that_makes_no_certificate_may_touch_no_secret(chart: Chart,
 
     assert bound_to(objects, "baton-operator") == {("ClusterRole", "", "baton-operator")}
     assert_allows(objects.get("ClusterRole", "baton-operator"), OPERATOR)
+
+
+def test_only_a_bridge_that_is_switched_on_may_touch_leader_worker_sets(chart: Chart) -> None:
+    role = chart.render({"operator": {"leaderWorkerSets": True}}).get("ClusterRole", "baton-operator")
+    assert_allows(role, OPERATOR | CERTIFICATE | BRIDGE)
 
 
 def test_the_router_may_only_look(chart: Chart) -> None:

@@ -19,7 +19,8 @@ CLUSTER_WIDE = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding",
 
 def flags(workload: Object) -> dict[str, str]:
     (container,) = containers(workload)
-    return dict(argument.split("=", maxsplit=1) for argument in container["args"])
+    parts = (argument.partition("=") for argument in container["args"])
+    return {name: value for name, _, value in parts}
 
 
 def labels_match(selector: dict[str, str], workload: Object) -> bool:

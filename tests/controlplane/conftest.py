@@ -31,7 +31,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             system = System(control_plane)
             port, admin_port, probe_port = free_ports(3)
             system.start(simulated_engines(ports="7100-7115", rate=0))
-            system.start(operator(control_plane.kubeconfig, probe_port=probe_port))
+            system.start(operator(control_plane.kubeconfig, "--leader-worker-sets", probe_port=probe_port))
             system.start(router(control_plane.kubeconfig, port=port, admin_port=admin_port))
             kubectl = Kubectl(control_plane.kubectl, control_plane.kubeconfig)
             yield Cluster(kubectl, system, port, "default")

@@ -13,14 +13,22 @@ from baton.api.admission import check_route, check_server
 from baton.api.route import ModelRoute
 from baton.api.server import ModelServer
 from baton.api.serving import ModelServing
-from baton.controllers.projection import child_record, document_record, kind_projection, pod_record, template_record
+from baton.controllers.projection import (
+    child_record,
+    document_record,
+    kind_projection,
+    pod_group_record,
+    pod_record,
+    template_record,
+)
 from baton.controllers.routes import RouteReconciler, RouteStores
 from baton.controllers.servers import ServerReconciler
 from baton.controllers.serving import ServingReconciler, ServingStores
 from baton.kube.client import Client
 from baton.kube.errors import NotFound
 from baton.kube.events import EventRecorder
-from baton.kube.resources import CONFIG_MAPS, MODEL_ROUTES, MODEL_SERVERS, MODEL_SERVINGS, PODS, SERVICES
+from baton.kube.optional import OptionalKind
+from baton.kube.resources import CONFIG_MAPS, MODEL_ROUTES, MODEL_SERVERS, MODEL_SERVINGS, POD_GROUPS, PODS, SERVICES
 from baton.kube.store import Store
 
 if TYPE_CHECKING:
@@ -70,6 +78,7 @@ class Rig:
         self.client = client
         self.clock = Clock()
         self.recorder = Recorder(client, self.clock)
+        self.pod_groups = OptionalKind(client, POD_GROUPS, project=pod_group_record)
         self.stores: dict[str, tuple[Resource, Store[Any]]] = {
             "servings": (MODEL_SERVINGS, Store(kind_projection(ModelServing))),
             "routes": (MODEL_ROUTES, Store(kind_projection(ModelRoute, check_route))),
@@ -79,6 +88,7 @@ class Rig:
             "launches": (CONFIG_MAPS, Store(child_record)),
             "documents": (CONFIG_MAPS, Store(document_record)),
             "templates": (CONFIG_MAPS, Store(template_record)),
+            "pod_groups": (POD_GROUPS, self.pod_groups.store),
         }
         kept = {name: store for name, (_, store) in self.stores.items()}
         serving_stores = ServingStores(
@@ -87,6 +97,7 @@ class Rig:
             services=kept["services"],
             config_maps=kept["launches"],
             templates=kept["templates"],
+            pod_groups=self.pod_groups,
         )
         route_stores = RouteStores(
             routes=kept["routes"],

@@ -46,6 +46,7 @@ class Operator:
             app._serving_controller(client, self.caches, recorder, settings),
             app._route_controller(client, self.caches, settings),
             app._server_controller(client, self.caches, settings),
+            app._bridge_controller(client, self.caches, settings),
         ]
 
     def apply(self, document: JsonObject) -> None:
@@ -86,6 +87,8 @@ async def running(made: Operator) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         tasks = [
             *(group.create_task(source.run()) for source in made.caches.reflectors),
+            group.create_task(made.caches.pod_groups.run()),
+            group.create_task(made.caches.leader_worker_sets.run()),
             *(group.create_task(entry.run()) for entry in listings(made.client, made.caches.kinds, random=lambda: 0.5)),
             *(group.create_task(controller.run()) for controller in made.controllers),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
@@ -9,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from baton.planning.model import ChildKind, Create, Delete, Observed, PodView
+from baton.planning.model import ChildKind, Create, Delete, PodView
 from baton.planning.naming import slot_of
 from baton.planning.plan import plan
 from baton.planning.state import Group, Unit, arrange
@@ -103,6 +104,11 @@ class Lifecycle(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.cluster.pass_time(seconds)
 
+    @precondition(lambda self: self.cluster.pod_groups is None)
+    @rule()
+    def volcano_is_installed(self) -> None:
+        self.cluster.install_volcano()
+
     # what the user does
 
     @rule(number=st.integers(0, 99))
@@ -148,7 +154,7 @@ class Lifecycle(RuleBasedStateMachine):
         pods, services = list(seen.pods), list(seen.services)
         Random(0).shuffle(pods)
         Random(0).shuffle(services)
-        assert plan(desired, seen) == plan(desired, Observed(seen.now, tuple(pods), tuple(services)))
+        assert plan(desired, seen) == plan(desired, replace(seen, pods=tuple(pods), services=tuple(services)))
 
     @invariant()
     def plan_asks_for_nothing_more_once_carried_out(self) -> None:
@@ -224,6 +230,8 @@ class Lifecycle(RuleBasedStateMachine):
         for group in groups.values():
             check_shape(target, group)
         check_services(target, groups, self.cluster.services.keys())
+        if self.cluster.pod_groups is not None:
+            assert self.cluster.pod_groups.keys() == {f"demo-{ordinal}" for ordinal in groups}
 
 
 def is_pod(action: Action, kind: type[A]) -> TypeGuard[A]:

@@ -16,6 +16,7 @@ from typing import Final
 
 from baton.api import labels
 from baton.api.meta import IntOrPercent, JsonObject
+from baton.api.plugins import check_plugins
 from baton.api.problems import Problem, Severity
 from baton.api.route import ModelRoute, Rule, StringMatch, TargetModel
 from baton.api.server import InferenceEngine, ModelServer
@@ -33,7 +34,7 @@ _LABEL_PREFIX: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 def check_serving(new: ModelServing, old: ModelServing | None = None) -> list[Problem]:
     """Return what is wrong with a ModelServing; `old` is what it replaces, for the fields that must not change."""
     spec = new.spec
-    problems = [*_rollout(spec), *_gang(spec), *_names(new)]
+    problems = [*_rollout(spec), *_gang(spec), *check_plugins(spec), *_names(new)]
     for index, role in enumerate(spec.template.roles):
         typed = role.engine is not None or spec.template.engine is not None
         problems += _role(role, path=f"spec.template.roles[{index}]", typed=typed)

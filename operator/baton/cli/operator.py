@@ -32,6 +32,11 @@ _DEFAULTS = OperatorSettings()
 @click.option(
     "--connections", default=_DEFAULTS.connections, type=click.IntRange(1), help="Calls to the API server at once."
 )
+@click.option(
+    "--leader-worker-sets/--no-leader-worker-sets",
+    default=_DEFAULTS.leader_worker_sets,
+    help="Make ModelServings of LeaderWorkerSets. Their own controller must not run beside it.",
+)
 @click.option("--webhook-host", default=_DEFAULTS.webhook_host, help="Address of the admission webhook.")
 @click.option(
     "--webhook-port",

@@ -14,7 +14,7 @@ from baton.cli.preview import preview_of, shortages_of, stored_serving
 from baton.controllers.snapshot import read_room, read_snapshot, read_templates
 from baton.kube.clock import SystemClock
 from baton.kube.errors import Forbidden
-from baton.planning.model import Create
+from baton.planning.model import Create, Delete
 from baton.planning.plan import is_deleting
 from baton.rendering import template_config_maps
 
@@ -147,4 +147,4 @@ def _summary(forecast: Forecast) -> str:
 def _described(action: Action) -> str:
     if isinstance(action, Create):
         return f"create {action.kind} {action.name}"
-    return f"delete {action.kind} {action.name}: {action.reason}"
+    return f"{'delete' if isinstance(action, Delete) else 'change'} {action.kind} {action.name}: {action.reason}"

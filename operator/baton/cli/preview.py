@@ -17,7 +17,7 @@ from baton.cli.differences import field_differences, text_differences
 from baton.controllers.desire import desired_of
 from baton.planning.capacity import Shortage, find_shortages, read_needs, read_nodes
 from baton.planning.forecast import Forecast, foresee
-from baton.planning.model import Create, Delete
+from baton.planning.model import Create, Delete, Update
 from baton.planning.plan import is_deleting
 from baton.planning.target import target_of
 
@@ -181,5 +181,7 @@ def _action(action: Action) -> JsonObject:
     match action:
         case Create():
             return {"do": "create", "kind": action.kind, "name": action.name}
+        case Update():
+            return {"do": "change", "kind": action.kind, "name": action.name, "reason": action.reason}
         case Delete():
             return {"do": "delete", "kind": action.kind, "name": action.name, "reason": action.reason}

@@ -1,12 +1,20 @@
-"""Durations and percentages as users write them."""
+"""Durations, percentages and amounts of resources as users write them."""
 
 from __future__ import annotations
 
 import re
+from decimal import ROUND_CEILING, Decimal
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h)")
 _PERCENT = re.compile(r"^([0-9]+)%$")
+_AMOUNT = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:([eE][+-]?[0-9]{1,3})|([numkMGTPE]|[KMGTPE]i)?)")
+_SCALES = (
+    {"": Decimal(1)}
+    | {unit: Decimal(1000) ** power for power, unit in enumerate("num", start=-3)}
+    | {unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", start=1)}
+    | {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)}
+)
 
 
 def seconds(duration: str) -> float:
@@ -37,3 +45,24 @@ def resolve(amount: int | str | None, *, total: int, round_up: bool = False) -> 
         scaled = int(match.group(1)) * total
         return -(-scaled // 100) if round_up else scaled // 100
     raise ValueError(f'{amount!r} is neither a number nor a percentage such as "25%"')
+
+
+def amount(quantity: float | str) -> Decimal:
+    """Return the number that a Kubernetes quantity such as `"500m"`, `"64Gi"` or `8` stands for.
+
+    Raises:
+        ValueError: the value is no quantity.
+
+    """
+    match = _AMOUNT.fullmatch(str(quantity))
+    if match is None:
+        raise ValueError(f'{quantity!r} is no quantity; write for example 8, "500m" or "64Gi"')
+    number, exponent, unit = match.groups()
+    return Decimal(number + (exponent or "")) * _SCALES[unit or ""]
+
+
+def quantity_of(number: Decimal) -> str:
+    """Return an amount as a quantity: whole, or in thousandths rounded up."""
+    if number == number.to_integral_value():
+        return str(int(number))
+    return f"{int((number * 1000).to_integral_value(rounding=ROUND_CEILING))}m"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from baton.controllers.projection import child_record
 from baton.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
-from baton.kube.resources import CONFIG_MAPS, PODS, SERVICES
-from baton.planning.model import Action, ChildKind, Create, Delete
+from baton.kube.resources import CONFIG_MAPS, POD_GROUPS, PODS, SERVICES
+from baton.planning.model import Action, ChildKind, Create, Delete, Update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from baton.kube.client import Client
     from baton.kube.store import Store
 
-_RESOURCES = {ChildKind.POD: PODS, ChildKind.SERVICE: SERVICES, ChildKind.CONFIG_MAP: CONFIG_MAPS}
+_RESOURCES = {
+    ChildKind.POD: PODS,
+    ChildKind.SERVICE: SERVICES,
+    ChildKind.CONFIG_MAP: CONFIG_MAPS,
+    ChildKind.POD_GROUP: POD_GROUPS,
+}
 _AT_ONCE = 64
 """Calls in flight for one object; beyond that the server's own flow control would only queue them."""
 _MOST_FAILURES = 64
@@ -24,7 +29,7 @@ _MOST_FAILURES = 64
 
 
 class ChildWriter:
-    """Creates and deletes children, and shows its own writes to the stores at once.
+    """Creates, changes and deletes children, and shows its own writes to the stores at once.
 
     Without that a second plan could be made from a cache that has not heard of the first one's deletes, and choose
     other victims.
@@ -57,6 +62,8 @@ class ChildWriter:
         match action:
             case Create():
                 await self._create(namespace, owner_uid, action)
+            case Update():
+                await self._update(namespace, action)
             case Delete():
                 await self._delete(namespace, action)
 
@@ -69,6 +76,15 @@ class ChildWriter:
             if child_record(found).view.owner_uid != owner_uid:
                 raise name_taken(action.kind, action.name) from None
         self._stores[action.kind].offer("ADDED", found)
+
+    async def _update(self, namespace: str, action: Update) -> None:
+        """Merge a patch; the uid in it makes the server refuse the successor of what was looked at."""
+        patch = {**action.patch, "metadata": {**action.patch.get("metadata", {}), "uid": action.uid}}
+        try:
+            found = await self._client.patch(_RESOURCES[action.kind], namespace, action.name, patch)
+        except (NotFound, Conflict):
+            return  # gone, or replaced by its successor
+        self._stores[action.kind].offer("MODIFIED", found)
 
     async def _delete(self, namespace: str, action: Delete) -> None:
         try:

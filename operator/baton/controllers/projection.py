@@ -12,7 +12,7 @@ from baton.api import labels
 from baton.api.meta import Kind, fault_of, field_path
 from baton.api.problems import Problem, Severity
 from baton.kube.types import key_of
-from baton.planning.model import ChildView, PodView
+from baton.planning.model import ChildView, PodGroupView, PodView
 from baton.routing.endpoints import PodFacts, facts_of
 
 if TYPE_CHECKING:
@@ -61,6 +61,14 @@ class ChildRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PodGroupRecord:
+    """A PodGroup, and the object it belongs to."""
+
+    view: PodGroupView
+    owner: Key | None
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentRecord:
     """A ConfigMap that holds a router document, and the object it belongs to."""
 
@@ -105,6 +113,7 @@ def pod_record(document: JsonObject) -> PodRecord:
             if (volume.get("configMap") or {}).get("name")
         ),
         problem="" if is_ready else _problem(status, statuses),
+        in_pod_group=labels.POD_GROUP in (metadata.get("annotations") or {}),
     )
     return PodRecord(view=view, facts=facts, owner=owner)
 
@@ -121,6 +130,22 @@ def child_record(document: JsonObject) -> ChildRecord:
         deleting="deletionTimestamp" in metadata,
     )
     return ChildRecord(view=view, owner=owner)
+
+
+def pod_group_record(document: JsonObject) -> PodGroupRecord:
+    """Project a PodGroup; its status is Volcano's."""
+    metadata = document["metadata"]
+    owner, owner_uid = _owner(metadata)
+    view = PodGroupView(
+        namespace=metadata.get("namespace", ""),
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=owner_uid,
+        spec=document.get("spec") or {},
+        applied=(metadata.get("annotations") or {}).get(labels.APPLIED, ""),
+        deleting="deletionTimestamp" in metadata,
+    )
+    return PodGroupRecord(view=view, owner=owner)
 
 
 def document_record(document: JsonObject) -> DocumentRecord:

@@ -12,8 +12,9 @@ from baton.controllers.desire import desired_of
 from baton.kube.resources import MODEL_SERVINGS
 from baton.kube.types import ObjectReference, key_of
 from baton.planning.conditions import update_conditions
-from baton.planning.model import ChildKind, Desired, Note, NoteReason, Observed
+from baton.planning.model import ChildKind, Desired, Note, NoteReason, Observed, PodGroups
 from baton.planning.plan import plan
+from baton.planning.podgroups import conditions as gang_conditions
 from baton.rendering import template_config_maps
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from baton.api.problems import Problem
     from baton.api.serving import ModelServing
     from baton.common.clock import Clock
-    from baton.controllers.projection import ChildRecord, KindRecord, PodRecord, TemplateRecord
+    from baton.controllers.projection import ChildRecord, KindRecord, PodGroupRecord, PodRecord, TemplateRecord
     from baton.kube.client import Client
     from baton.kube.errors import ApiError
     from baton.kube.events import EventRecorder
+    from baton.kube.optional import OptionalKind
     from baton.kube.store import Store
     from baton.kube.types import JsonObject, Key
     from baton.planning.model import Action
@@ -50,12 +52,14 @@ class ServingStores:
     services: Store[ChildRecord]
     config_maps: Store[ChildRecord]
     templates: Store[TemplateRecord]
+    pod_groups: OptionalKind[PodGroupRecord]
 
     def index(self) -> None:
         """Make the indices that observing needs."""
         self.pods.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.services.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.config_maps.add_index(OWNER, lambda record: (record.view.owner_uid,))
+        self.pod_groups.store.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.servings.add_index(TEMPLATES, lambda record: _templates_of(record.value))
 
     def servings_of_templates(self, record: TemplateRecord) -> Iterable[Key]:
@@ -106,6 +110,7 @@ class ServingReconciler:
                 ChildKind.POD: stores.pods,
                 ChildKind.SERVICE: stores.services,
                 ChildKind.CONFIG_MAP: stores.config_maps,
+                ChildKind.POD_GROUP: stores.pod_groups.store,
             },
         )
 
@@ -137,13 +142,18 @@ class ServingReconciler:
         return known
 
     async def _step(self, raw: JsonObject, desired: Desired, memory: _Memory) -> float | None:
-        made = plan(desired, self._observe(desired.serving))
+        observed = self._observe(desired.serving)
+        made = plan(desired, observed)
         failures = await self._carry_out(desired.serving, made.stages)
         self._tell(raw, made.notes, memory)
         generation = desired.serving.metadata.generation
         conditions = update_conditions(
             made.status.conditions,
-            [accepted(memory.problems), *_outcome(desired.serving, failures)],
+            [
+                accepted(memory.problems),
+                *gang_conditions(desired.serving, observed.pod_groups),
+                *_outcome(desired.serving, failures),
+            ],
             now=self._clock.now(),
             generation=generation,
         )
@@ -168,6 +178,16 @@ class ServingReconciler:
             pods=tuple(sorted((record.view for record in stores.pods.by_index(OWNER, uid)), key=lambda pod: pod.name)),
             services=tuple(record.view for record in stores.services.by_index(OWNER, uid)),
             config_maps=tuple(record.view for record in stores.config_maps.by_index(OWNER, uid)),
+            pod_groups=self._observe_pod_groups(uid),
+        )
+
+    def _observe_pod_groups(self, uid: str) -> PodGroups | None:
+        kind = self._stores.pod_groups
+        if kind.fields is None:
+            return None
+        return PodGroups(
+            present=tuple(record.view for record in kind.store.by_index(OWNER, uid)),
+            has_sub_groups="subGroupPolicy" in kind.fields,
         )
 
     async def _refuse(self, raw: JsonObject, problems: Sequence[Problem]) -> None:

@@ -6,10 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from baton.api import labels
-from baton.controllers.projection import child_record, pod_record
-from baton.kube.errors import NotFound
-from baton.kube.resources import CONFIG_MAPS, MODEL_SERVINGS, NODES, PODS, SERVICES
-from baton.planning.model import Observed
+from baton.controllers.projection import child_record, pod_group_record, pod_record
+from baton.kube.errors import Forbidden, NotFound
+from baton.kube.optional import spec_fields
+from baton.kube.resources import (
+    CONFIG_MAPS,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    MODEL_SERVINGS,
+    NODES,
+    POD_GROUPS,
+    PODS,
+    SERVICES,
+)
+from baton.planning.model import Observed, PodGroups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,9 +62,23 @@ async def read_snapshot(client: Client, namespace: str, name: str, *, now: datet
             pods=tuple(await read_pods(client, namespace, selector)),
             services=tuple(services),
             config_maps=tuple(child_record(item).view for item in files),
+            pod_groups=await _read_pod_groups(client, namespace, selector),
         ),
         launches={item["metadata"]["name"]: item.get("data") or {} for item in files},
     )
+
+
+async def _read_pod_groups(client: Client, namespace: str, selector: str) -> PodGroups | None:
+    """Read the PodGroups; None where there is no such kind, or we may not look."""
+    try:
+        name = f"{POD_GROUPS.plural}.{POD_GROUPS.group}"
+        fields = spec_fields(await client.get(CUSTOM_RESOURCE_DEFINITIONS, None, name), POD_GROUPS.version)
+        if fields is None:
+            return None
+        found = await _items(client, POD_GROUPS, namespace, selector)
+    except (Forbidden, NotFound):
+        return None
+    return PodGroups(tuple(pod_group_record(item).view for item in found), "subGroupPolicy" in fields)
 
 
 async def read_pods(client: Client, namespace: str | None, selector: str) -> list[PodView]:

@@ -45,10 +45,10 @@ def simulated_engines(*, ports: str, rate: float) -> Program:
     return Program("baton-sim", ("sim", "--ports", ports, "--tokens-per-second", str(rate)), first, "/health")
 
 
-def operator(kubeconfig: Path, *, probe_port: int) -> Program:
-    """Return the operator."""
+def operator(kubeconfig: Path, *options: str, probe_port: int) -> Program:
+    """Return the operator; `options` are more of its own."""
     arguments = ("operator", "--kubeconfig", str(kubeconfig), "--probe-host", HOST, "--probe-port", str(probe_port))
-    return Program("baton-operator", arguments, probe_port, "/readyz")
+    return Program("baton-operator", (*arguments, *options), probe_port, "/readyz")
 
 
 def router(kubeconfig: Path, *, port: int, admin_port: int) -> Program:

@@ -12,21 +12,41 @@ from typing import TYPE_CHECKING, Any
 
 from baton.api import labels
 from baton.api.admission import check_route, check_server
+from baton.api.leader_worker_set import LeaderWorkerSet
 from baton.api.route import ModelRoute
 from baton.api.server import ModelServer
 from baton.api.serving import ModelServing
 from baton.controllers.base import Controller
-from baton.controllers.projection import child_record, document_record, kind_projection, pod_record, template_record
+from baton.controllers.leader_worker_sets import LeaderWorkerSetReconciler
+from baton.controllers.projection import (
+    child_record,
+    document_record,
+    kind_projection,
+    pod_group_record,
+    pod_record,
+    template_record,
+)
 from baton.controllers.routes import RouteReconciler, RouteStores
 from baton.controllers.servers import ServerReconciler
 from baton.controllers.serving import ServingReconciler, ServingStores
 from baton.kube.clock import SystemClock
 from baton.kube.connect import connect, find_access
 from baton.kube.events import EventRecorder
+from baton.kube.optional import OptionalKind
 from baton.kube.reflector import Reflector
-from baton.kube.resources import CONFIG_MAPS, MODEL_ROUTES, MODEL_SERVERS, MODEL_SERVINGS, PODS, SERVICES
+from baton.kube.resources import (
+    CONFIG_MAPS,
+    LEADER_WORKER_SETS,
+    MODEL_ROUTES,
+    MODEL_SERVERS,
+    MODEL_SERVINGS,
+    POD_GROUPS,
+    PODS,
+    SERVICES,
+)
 from baton.kube.store import Store
 from baton.kube.types import Key, key_of
+from baton.kube.work_queue import LISTED
 from baton.manager.kopf_glue import KopfThread
 from baton.manager.listing import listings
 from baton.manager.probes import Probes
@@ -37,7 +57,14 @@ from baton.telemetry.loop_lag import measure_loop_lag
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from baton.controllers.projection import ChildRecord, DocumentRecord, KindRecord, PodRecord, TemplateRecord
+    from baton.controllers.projection import (
+        ChildRecord,
+        DocumentRecord,
+        KindRecord,
+        PodGroupRecord,
+        PodRecord,
+        TemplateRecord,
+    )
     from baton.kube.client import Client
     from baton.kube.types import Resource
     from baton.manager.settings import OperatorSettings
@@ -69,6 +96,8 @@ class _Caches:
     launches: Reflector[ChildRecord]
     documents: Reflector[DocumentRecord]
     templates: Reflector[TemplateRecord]
+    pod_groups: OptionalKind[PodGroupRecord]
+    leader_worker_sets: OptionalKind[KindRecord[LeaderWorkerSet]]
 
     @property
     def reflectors(self) -> tuple[Reflector[Any], ...]:
@@ -94,10 +123,12 @@ def _caches(client: Client) -> _Caches:
         templates=Reflector(
             client, CONFIG_MAPS, project=template_record, label_selector=labels.TEMPLATES, name="templates"
         ),
+        pod_groups=OptionalKind(client, POD_GROUPS, project=pod_group_record),
+        leader_worker_sets=OptionalKind(client, LEADER_WORKER_SETS, project=kind_projection(LeaderWorkerSet)),
     )
 
 
-def _owner(record: PodRecord | ChildRecord | DocumentRecord) -> Iterable[Key]:
+def _owner(record: PodRecord | ChildRecord | DocumentRecord | PodGroupRecord) -> Iterable[Key]:
     return () if record.owner is None else (record.owner,)
 
 
@@ -114,6 +145,7 @@ def _serving_controller(
         services=caches.services.store,
         config_maps=caches.launches.store,
         templates=caches.templates.store,
+        pod_groups=caches.pod_groups,
     )
     stores.index()
     reconciler = ServingReconciler(client=client, stores=stores, clock=SystemClock(), recorder=recorder)
@@ -123,7 +155,14 @@ def _serving_controller(
     controller.owns(caches.services, _owner)
     controller.owns(caches.launches, _owner)
     controller.owns(caches.templates, stores.servings_of_templates)
+    controller.owns(caches.pod_groups, _owner)
+    caches.pod_groups.on_definition(partial(_queue_all, controller, caches.servings))
     return controller
+
+
+def _queue_all(controller: Controller[Key], store: Store[KindRecord[Any]]) -> None:
+    for record in store.values():
+        controller.queue.add(key_of(record.raw), priority=LISTED)
 
 
 def _route_controller(client: Client, caches: _Caches, settings: OperatorSettings) -> Controller[Key]:
@@ -149,6 +188,17 @@ def _server_controller(client: Client, caches: _Caches, settings: OperatorSettin
     reconciler = ServerReconciler(client=client, servers=caches.servers, clock=SystemClock())
     controller = Controller[Key](name="modelserver", reconcile=reconciler, workers=settings.workers)
     controller.owns(caches.servers, _own)
+    return controller
+
+
+def _bridge_controller(client: Client, caches: _Caches, settings: OperatorSettings) -> Controller[Key]:
+    sets = caches.leader_worker_sets
+    reconciler = LeaderWorkerSetReconciler(
+        client=client, sets=sets.store, servings=caches.servings, clock=SystemClock()
+    )
+    controller = Controller[Key](name="leaderworkerset", reconcile=reconciler, workers=settings.workers)
+    controller.owns(sets, _own)
+    controller.owns(caches.servings, _own)  # of the same name, whoever made it
     return controller
 
 
@@ -202,6 +252,10 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
         _route_controller(client, caches, settings),
         _server_controller(client, caches, settings),
     ]
+    optional: list[OptionalKind[Any]] = [caches.pod_groups]
+    if settings.leader_worker_sets:
+        optional.append(caches.leader_worker_sets)
+        controllers.append(_bridge_controller(client, caches, settings))
     kopf_thread = KopfThread(
         {resource: store.offer for resource, store in caches.kinds.items()},
         find_access=partial(find_access, settings.kubeconfig, settings.context),
@@ -213,6 +267,7 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
         async with asyncio.TaskGroup() as group:
             background = [
                 *(group.create_task(source.run(), name=f"reflector-{source.name}") for source in caches.reflectors),
+                *(group.create_task(kind.run(), name=f"optional-{kind.name}") for kind in optional),
                 *(group.create_task(entry.run()) for entry in listings(client, caches.kinds, random=random.random)),
                 group.create_task(recorder.run(), name="events"),
                 group.create_task(measure_loop_lag(), name="loop-lag"),

@@ -16,6 +16,7 @@ class OperatorSettings:
     `kubeconfig` None means the pod's service account inside a cluster, else $KUBECONFIG or ~/.kube/config.
     `probe_port` serves /healthz, /readyz and /metrics; 0 takes a free port, which is logged.
     `workers` is how many objects of a kind are reconciled at once, `connections` how many calls run at once.
+    `leader_worker_sets` makes ModelServings of LeaderWorkerSets, whose own controller must not run then.
     `webhook_port` serves admission reviews over HTTPS; 0 means that nothing does. Its certificate comes from the files
     tls.crt and tls.key of the directory `webhook_certificate`, or the operator keeps one itself: in the Secret
     `webhook_secret` of `webhook_namespace`, for the Service `webhook_service` there, trusted by way of the
@@ -28,6 +29,7 @@ class OperatorSettings:
     probe_port: int = 8081
     workers: int = 8
     connections: int = 64
+    leader_worker_sets: bool = False
     webhook_host: str = "0.0.0.0"
     webhook_port: int = 0
     webhook_certificate: Path | None = None

@@ -29,7 +29,7 @@ def pod(target: Target, role: Role, slot: Slot) -> JsonObject:
             spec[field] = [_with_environment(container, environment) for container in spec[field]]
     entry = {labels.ENTRY: "true"} if slot.worker == 0 else {}
     hashes = {labels.REVISION: target.revision, labels.ROLE_TEMPLATE_HASH: target.hashes[role.name]}
-    metadata = _metadata(
+    metadata = child_metadata(
         target.serving,
         pod_name(target.name, slot),
         _slot_labels(target.serving, slot) | entry | template.metadata.labels | hashes,
@@ -50,7 +50,7 @@ def service(target: Target, role: Role, slot: Slot) -> JsonObject:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(target.serving, pod_name(target.name, slot), names),
+        "metadata": child_metadata(target.serving, pod_name(target.name, slot), names),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
@@ -65,13 +65,15 @@ def config_map(serving: ModelServing, file: ConfigFile) -> JsonObject:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(serving, file.name, names),
+        "metadata": child_metadata(serving, file.name, names),
         "immutable": True,
         "data": file.data,
     }
 
 
-def _metadata(serving: ModelServing, name: str, names: dict[str, str]) -> JsonObject:
+def child_metadata(
+    serving: ModelServing, name: str, names: dict[str, str], *, blocks_deletion: bool = True
+) -> JsonObject:
     """Return the metadata of a child; Kubernetes collects it together with its owner."""
     owner = {
         "apiVersion": labels.WORKLOAD_API_VERSION,
@@ -79,7 +81,7 @@ def _metadata(serving: ModelServing, name: str, names: dict[str, str]) -> JsonOb
         "name": serving.metadata.name,
         "uid": serving.metadata.uid,
         "controller": True,
-        "blockOwnerDeletion": True,
+        **({"blockOwnerDeletion": True} if blocks_deletion else {}),
     }
     return {"name": name, "namespace": serving.metadata.namespace, "labels": names, "ownerReferences": [owner]}
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from baton.api import labels
 from baton.api.meta import JsonObject
 from baton.planning.model import Action, ChildKind, ChildView, Create, Delete, Desired, Observed, Plan, PodView
 from baton.planning.plan import plan
+from baton.planning.podgroups import carried_out
 
 _LIMIT: Final = 10_000
 """Plans after which a roll-out is taken for endless; one has two for each ServingGroup at most."""
@@ -119,6 +121,7 @@ def _after(observed: Observed, made: Plan) -> Observed:
         pods=(*pods, *(_pod(action) for action in created if action.kind is ChildKind.POD)),
         services=children(ChildKind.SERVICE, observed.services),
         config_maps=children(ChildKind.CONFIG_MAP, observed.config_maps),
+        pod_groups=carried_out(observed.pod_groups, made.actions),
     )
 
 
@@ -144,6 +147,7 @@ def _pod(action: Create) -> PodView:
         phase="Running",
         ready=True,
         config_maps=tuple(source["name"] for source in sources if source.get("name")),
+        in_pod_group=labels.POD_GROUP in action.object["metadata"].get("annotations", {}),
     )
 
 

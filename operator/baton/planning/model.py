@@ -17,7 +17,8 @@ class PodView:
 
     `ready` means running and ready, `restarted` that any container restarted. `unready_since` is when the pod was last
     ready or a container of it last ended, whichever is later, and None while it is ready; the grace period counts from
-    there. `config_maps` are the ConfigMaps it mounts, `problem` says why it is not ready, for people.
+    there. `config_maps` are the ConfigMaps it mounts, `problem` says why it is not ready, for people. `in_pod_group`
+    is whether Volcano places it by the rules of a PodGroup.
     """
 
     namespace: str
@@ -33,6 +34,7 @@ class PodView:
     deletion_cost: int = 0
     config_maps: tuple[str, ...] = ()
     problem: str = ""
+    in_pod_group: bool = False
 
     @property
     def started(self) -> bool:
@@ -52,13 +54,41 @@ class ChildView:
 
 
 @dataclass(frozen=True, slots=True)
+class PodGroupView:
+    """A PodGroup: `spec` as the API server has it, `applied` the hash of what Baton wrote into it last."""
+
+    namespace: str
+    name: str
+    uid: str
+    owner_uid: str
+    spec: JsonObject
+    applied: str = ""
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PodGroups:
+    """The PodGroups of one ModelServing in a cluster that has the kind.
+
+    `has_sub_groups` is whether the installed version of it knows `spec.subGroupPolicy`.
+    """
+
+    present: tuple[PodGroupView, ...] = ()
+    has_sub_groups: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """The children of one ModelServing as the caches show them, and the time."""
+    """The children of one ModelServing as the caches show them, and the time.
+
+    `pod_groups` is None where the cluster does not have the kind.
+    """
 
     now: datetime
     pods: tuple[PodView, ...] = ()
     services: tuple[ChildView, ...] = ()
     config_maps: tuple[ChildView, ...] = ()
+    pod_groups: PodGroups | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +119,7 @@ class ChildKind(StrEnum):
     POD = "Pod"
     SERVICE = "Service"
     CONFIG_MAP = "ConfigMap"
+    POD_GROUP = "PodGroup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +146,18 @@ class Delete:
     reason: str
 
 
-Action = Create | Delete
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Merge `patch` into exactly the object with this uid: None removes a field, a list replaces the whole list."""
+
+    kind: ChildKind
+    name: str
+    uid: str
+    patch: JsonObject
+    reason: str
+
+
+Action = Create | Update | Delete
 
 
 class NoteReason(StrEnum):

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from baton.cli.plan import plan
+from baton.cli.plan import _described, plan
+from baton.planning.model import ChildKind, Delete, Update
 from builders import serving
 
 if TYPE_CHECKING:
@@ -57,3 +58,9 @@ def test_a_kubeconfig_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(plan, [str(file), "--kubeconfig", str(tmp_path / "nothing")])
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
     assert result.output.startswith(f"Error: kubeconfig {tmp_path}/nothing: ")
+
+
+def test_changes_and_deletions_say_why() -> None:
+    change = Update(ChildKind.POD_GROUP, "demo-0", "uid", {}, "what it asks for has changed")
+    assert _described(change) == "change PodGroup demo-0: what it asks for has changed"
+    assert _described(Delete(ChildKind.POD, "demo-0-decode-0-0", "uid", "r")) == "delete Pod demo-0-decode-0-0: r"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
-from baton.common.quantity import resolve, seconds
+from baton.common.quantity import amount, quantity_of, resolve, seconds
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,40 @@ def test_amounts_are_counts_or_percentages_rounded_as_asked(
 def test_other_amounts_are_refused(amount: str) -> None:
     with pytest.raises(ValueError, match="is neither a number nor a percentage"):
         resolve(amount, total=10)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number"),
+    [
+        ("0", "0"),
+        (8, "8"),
+        (0.5, "0.5"),
+        ("1.", "1"),
+        (".5", "0.5"),
+        ("500m", "0.5"),
+        ("250u", "0.00025"),
+        ("3n", "0.000000003"),
+        ("1k", "1000"),
+        ("2M", "2000000"),
+        ("1.5Gi", "1610612736"),
+        ("64Ki", "65536"),
+        ("1E", "1000000000000000000"),
+        ("1e3", "1000"),
+        ("12E2", "1200"),
+    ],
+)
+def test_an_amount_is_the_number_a_quantity_stands_for(quantity: float | str, number: str) -> None:
+    assert amount(quantity) == Decimal(number)
+
+
+@pytest.mark.parametrize("text", ["", "many", "1g", "1 Gi", "Gi", "1e", "--1", True, "0x10"])
+def test_what_is_no_quantity_has_no_amount(text: str) -> None:
+    with pytest.raises(ValueError, match="is no quantity; write for example 8"):
+        amount(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "quantity"), [("0", "0"), ("1.5", "1500m"), ("0.0004", "1m"), ("1E+3", "1000"), ("8", "8")]
+)
+def test_an_amount_becomes_a_quantity_that_is_no_smaller(number: str, quantity: str) -> None:
+    assert quantity_of(Decimal(number)) == quantity

@@ -10,7 +10,15 @@ from baton.api.labels import POD_DELETION_COST
 from baton.api.problems import Severity
 from baton.api.server import ModelServer
 from baton.api.serving import ModelServing
-from baton.controllers.projection import child_record, document_record, kind_projection, pod_record
+from baton.controllers.projection import (
+    PodGroupRecord,
+    child_record,
+    document_record,
+    kind_projection,
+    pod_group_record,
+    pod_record,
+)
+from baton.planning.model import PodGroupView
 from builders import serving
 
 if TYPE_CHECKING:
@@ -203,3 +211,21 @@ def test_an_object_on_its_way_out_says_so() -> None:
     builder = serving().role("decode")
     assert not project(builder.document()).is_deleting
     assert project(builder.with_metadata(deletionTimestamp="2026-01-01T00:00:00Z").document()).is_deleting
+
+
+def test_a_pod_group_is_what_it_asks_for_and_what_was_written_last() -> None:
+    reference = {"kind": "ModelServing", "name": "demo", "uid": "u", "controller": True}
+    metadata = {"namespace": "ns", "name": "demo-0", "uid": "x", "ownerReferences": [reference]}
+    annotations = {"baton.serving.volcano.sh/applied": "hash"}
+    spec = {"minMember": 3}
+    record = pod_group_record({"metadata": {**metadata, "annotations": annotations}, "spec": spec, "status": {}})
+    assert record == PodGroupRecord(PodGroupView("ns", "demo-0", "x", "u", spec, "hash"), ("ns", "demo"))
+    bare = pod_group_record({"metadata": {"name": "demo-0", "uid": "x", "deletionTimestamp": "now"}})
+    assert bare.view == PodGroupView("", "demo-0", "x", "", {}, deleting=True)
+
+
+def test_a_pod_says_whether_it_is_in_a_pod_group() -> None:
+    metadata = {"name": "demo-0-decode-0-0", "uid": "x"}
+    assert not pod_record({"metadata": metadata}).view.in_pod_group
+    grouped = {**metadata, "annotations": {"scheduling.k8s.io/group-name": "demo-0"}}
+    assert pod_record({"metadata": grouped}).view.in_pod_group
