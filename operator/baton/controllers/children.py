@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from baton.controllers.projection import child_record
-from baton.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
+from baton.kube.errors import NOT_SENT, AlreadyExists, ApiError, Conflict, NotFound, Transient
 from baton.kube.resources import CONFIG_MAPS, POD_GROUPS, PODS, SERVICES
 from baton.planning.model import Action, ChildKind, Create, Delete, Update
 
@@ -32,12 +32,29 @@ class ChildWriter:
     """Creates, changes and deletes children, and shows its own writes to the stores at once.
 
     Without that a second plan could be made from a cache that has not heard of the first one's deletes, and choose
-    other victims.
+    other victims. A delete whose answer was lost is looked at before the next plan, see `settle`.
     """
 
     def __init__(self, client: Client, stores: Mapping[ChildKind, Store[Any]]) -> None:
         self._client = client
         self._stores = stores
+        self._doubts: dict[str, dict[str, tuple[str, Delete]]] = {}  # by the owner's uid, then by the child's
+
+    async def settle(self, owner_uid: str) -> None:
+        """Show the stores what became of deletes without an answer. To be called before a plan; raises ApiError."""
+        for namespace, action in list(self._doubts.get(owner_uid, {}).values()):
+            try:
+                event, found = "MODIFIED", await self._client.get(_RESOURCES[action.kind], namespace, action.name)
+            except NotFound:
+                gone = {"namespace": namespace, "name": action.name, "uid": action.uid, "resourceVersion": ""}
+                event, found = "DELETED", {"metadata": gone}
+            self._stores[action.kind].offer(event, found)
+            del self._doubts[owner_uid][action.uid]
+        self._doubts.pop(owner_uid, None)
+
+    def forget(self, owner_uid: str) -> None:
+        """Keep nothing of an owner that is gone."""
+        self._doubts.pop(owner_uid, None)
 
     async def carry_out(self, namespace: str, owner_uid: str, actions: Sequence[Action]) -> list[ApiError]:
         """Carry out one stage; return what failed. A failure does not stop the other actions, very many do."""
@@ -65,7 +82,7 @@ class ChildWriter:
             case Update():
                 await self._update(namespace, action)
             case Delete():
-                await self._delete(namespace, action)
+                await self._delete(namespace, owner_uid, action)
 
     async def _create(self, namespace: str, owner_uid: str, action: Create) -> None:
         resource = _RESOURCES[action.kind]
@@ -86,11 +103,15 @@ class ChildWriter:
             return  # gone, or replaced by its successor
         self._stores[action.kind].offer("MODIFIED", found)
 
-    async def _delete(self, namespace: str, action: Delete) -> None:
+    async def _delete(self, namespace: str, owner_uid: str, action: Delete) -> None:
         try:
             answer = await self._client.delete(_RESOURCES[action.kind], namespace, action.name, uid=action.uid)
         except (NotFound, Conflict):
             return  # gone, or replaced by its successor: what was decided to go is no longer there
+        except Transient as error:
+            if error.reason != NOT_SENT:
+                self._doubts.setdefault(owner_uid, {})[action.uid] = namespace, action
+            raise
         leaving = answer.get("metadata", {}).get("deletionTimestamp")
         if answer.get("kind") == action.kind and leaving:
             self._stores[action.kind].offer("MODIFIED", answer)

@@ -118,7 +118,8 @@ class ServingReconciler:
         """Reconcile one object; return after how many seconds time alone makes a difference."""
         record = self._stores.servings.get(key)
         if record is None:
-            self._memories.pop(key, None)
+            if (memory := self._memories.pop(key, None)) is not None:
+                self._writer.forget(memory.version[0])
             return None
         if record.is_deleting:
             return None
@@ -142,6 +143,7 @@ class ServingReconciler:
         return known
 
     async def _step(self, raw: JsonObject, desired: Desired, memory: _Memory) -> float | None:
+        await self._writer.settle(desired.serving.metadata.uid)
         observed = self._observe(desired.serving)
         made = plan(desired, observed)
         failures = await self._carry_out(desired.serving, made.stages)
