@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from baton.api.serving import ModelServing
 from baton.controllers.base import Controller
-from baton.controllers.projection import child_record, kind_projection, pod_group_record, pod_record
+from baton.controllers.projection import (
+    child_record,
+    kind_projection,
+    pod_group_record,
+    pod_record,
+    template_record,
+)
 from baton.controllers.serving import ServingReconciler, ServingStores
 from baton.kube.events import EventRecorder
 from baton.kube.optional import OptionalKind
@@ -48,9 +54,10 @@ class Operator:
             pods=Store(pod_record),
             services=Store(child_record),
             config_maps=Store(child_record),
+            templates=Store(template_record),
             pod_groups=pod_groups,
         )
-        self.stores.index_owners()
+        self.stores.index()
         clock = VirtualClock()
         reconciler = ServingReconciler(
             client=client, stores=self.stores, clock=clock, recorder=EventRecorder(client, clock=clock)
