@@ -25,7 +25,7 @@ demo: setup ## Run the main job on a local control plane and show it (KEEP=1 kee
 	@KEEP="$(KEEP)" $(BIN)/baton dev demo
 
 test: setup ## Run every test this machine can run.
-	$(BIN)/pytest -q -rs -n 2 tests/unit tests/properties
+	$(BIN)/pytest -q -rs -n 2 tests/unit tests/properties tests/simulation
 	$(BIN)/pytest -q -rs tests/functional
 	$(BIN)/pytest -q -rs tests/controlplane tests/chart
 	$(BIN)/pytest -q -rs tests/real_engine
