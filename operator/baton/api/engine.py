@@ -31,6 +31,13 @@ class AcceleratorType(StrEnum):
     CPU = "CPU"
 
 
+class DriverSource(StrEnum):
+    """Where a pod gets the node's driver from: host paths, or the container runtime that also adds the devices."""
+
+    HOST_PATH = "HostPath"
+    RUNTIME = "Runtime"
+
+
 class Attention(StrEnum):
     """How a model attends, as far as the KV transfer depends on it."""
 
@@ -147,6 +154,11 @@ class Accelerator(ApiModel):
         ge=1,
         le=64,
         description="Devices of a node. Default: 8 (A2, NVIDIA), 16 (A3) or 1 (CPU, where a rank counts as a device).",
+    )
+    driver: DriverSource | None = Field(
+        default=None,
+        description="HostPath (default): pods mount the driver's files of the node. Runtime: the container runtime "
+        "brings them, as Ascend Docker Runtime does; nodes without a driver need nothing then.",
     )
 
 

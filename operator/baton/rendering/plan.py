@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import AcceleratorType, Engine, EngineKind, KVConnector, LoadFailurePolicy, StoreBackend
+from baton.api.engine import (
+    AcceleratorType,
+    DriverSource,
+    Engine,
+    EngineKind,
+    KVConnector,
+    LoadFailurePolicy,
+    StoreBackend,
+)
 from baton.api.meta import JsonObject
-from baton.rendering.accelerators import ACCELERATORS, AcceleratorFacts
+from baton.rendering.accelerators import ACCELERATORS, AcceleratorFacts, DriverMount
 
 LAUNCH_DIRECTORY: Final = "/baton"
 """Where pods find the files of their launch."""
@@ -123,6 +131,13 @@ class RolePlan:
     def facts(self) -> AcceleratorFacts:
         """What is fixed for the accelerator."""
         return ACCELERATORS[self.accelerator]
+
+    @property
+    def driver_mounts(self) -> tuple[DriverMount, ...]:
+        """What pods mount of the node's driver."""
+        accelerator = self.engine.accelerator
+        is_injected = accelerator is not None and accelerator.driver is DriverSource.RUNTIME
+        return () if is_injected else self.facts.driver_mounts
 
     @property
     def devices_per_pod(self) -> int:

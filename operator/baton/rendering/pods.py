@@ -124,7 +124,7 @@ def _mounts(plan: RolePlan, config_map: str) -> list[tuple[JsonObject, JsonObjec
     ]
     mounts += [
         (_mount(driver.name, driver.path, read_only=True), _host_path(driver.name, driver.path, driver.type))
-        for driver in plan.facts.driver_mounts
+        for driver in plan.driver_mounts
     ]
     return mounts + _model_mount(plan)
 

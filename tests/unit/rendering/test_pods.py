@@ -3,15 +3,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from baton.api import labels
 from baton.api.endpoints import Phase, PodEndpoints
+from baton.api.serving import ModelServing
+from baton.rendering.merge import merge_objects
 from baton.rendering.pods import raw_role, transfer_hash
 from baton.rendering.resolve import resolve
-from rendering_builders import example, pair, role, serving
+from rendering_builders import EXAMPLES, ROOT, example, pair, role, serving
 
 if TYPE_CHECKING:
-    from baton.api.serving import ModelServing, PodTemplate, Role
+    from baton.api.serving import PodTemplate, Role
 
 
 def _raw(launched: ModelServing, index: int = 0) -> Role:
@@ -166,6 +169,26 @@ def test_nvidia_needs_no_driver_mounts() -> None:
     names = [volume["name"] for volume in _entry(pair(kind="vLLM")).spec["volumes"]]
 
     assert names == ["launch", "shared-memory"]
+
+
+def test_a_driver_that_the_runtime_brings_is_not_mounted() -> None:
+    names = [volume["name"] for volume in _entry(pair(accelerator={"driver": "Runtime"})).spec["volumes"]]
+
+    assert names == ["launch", "shared-memory"]
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if "-pd-" in name])
+def test_a_shared_engine_runs_without_accelerators_by_one_patch(name: str) -> None:
+    document = yaml.safe_load((ROOT / "examples" / name / "modelserving.yaml").read_text())
+    patch = yaml.safe_load((ROOT / "examples" / "simulated-engine.patch.yaml").read_text())
+    patched = ModelServing.read(merge_objects(document, patch), strict=True)
+
+    for index in (0, 1):
+        before, after = _entry(example(name), index), _entry(patched, index)
+        assert [volume["name"] for volume in after.spec["volumes"]] == ["launch", "shared-memory"]
+        assert after.spec["containers"][0]["image"] == "localhost/engine-sim:dev"
+        assert "hostNetwork" not in after.spec
+        assert after.metadata == before.metadata, "ports, ranks and KV transfer stay"
 
 
 @pytest.mark.parametrize(
