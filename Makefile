@@ -56,7 +56,7 @@ bench: setup ## Measure the router beside vllm-router and Envoy (needs Go; insta
 	$(BIN)/python bench/router/compare.py
 
 e2e: setup ## Run the end-to-end tests on a cluster that runs containers.
-	$(BIN)/pytest -q -rs tests/e2e
+	$(BIN)/pytest -v -rs -s --exitfirst tests/e2e
 
 real-engine: setup ## Install a real vLLM for CPU (6 GB, its own environment) and run the tests that need it.
 	tools/real-engine/install

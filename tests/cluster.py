@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,53 +12,20 @@ import yaml
 from baton.dev.chat import Answer, RefusedError, stream_chat
 from baton.dev.provider import ControlPlaneError
 from baton.dev.system import HOST
+from namespace import PATIENCE, Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from baton.dev.kubectl import Kubectl
     from baton.dev.system import System
 
-PATIENCE = 30.0
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(Namespace):
     """A real API server with simulated nodes, and Baton's programs beside it."""
 
-    kubectl: Kubectl
     system: System
     router_port: int
-    namespace: str
-
-    def run(self, *arguments: str, standard_input: str | None = None) -> str:
-        return self.kubectl.run("--namespace", self.namespace, *arguments, standard_input=standard_input)
-
-    def apply(self, *documents: dict[str, Any]) -> None:
-        self.run("apply", "--filename=-", standard_input=yaml.safe_dump_all(documents))
-
-    def get(self, *arguments: str) -> Any:
-        return json.loads(self.run("get", *arguments, "--output=json"))
-
-    def pods(self, **labels: str) -> dict[str, dict[str, Any]]:
-        """Return the pods that are not on their way out, by name."""
-        selector = ",".join(f"modelserving.volcano.sh/{key.replace('_', '-')}={value}" for key, value in labels.items())
-        items = self.get("pods", f"--selector={selector}")["items"]
-        return {item["metadata"]["name"]: item for item in items if "deletionTimestamp" not in item["metadata"]}
-
-    def condition(self, kind: str, name: str, condition: str) -> dict[str, Any]:
-        found = self.get(kind, name).get("status", {}).get("conditions", [])
-        return next((entry for entry in found if entry["type"] == condition), {})
-
-    def wait_available(self, name: str) -> None:
-        self.run("wait", "--for=condition=Available", f"modelserving/{name}", f"--timeout={PATIENCE:.0f}s")
-
-    def until(self, is_true: Callable[[], bool], what: str, *, patience: float = PATIENCE) -> None:
-        deadline = time.monotonic() + patience
-        while not is_true():
-            assert time.monotonic() < deadline, f"waited {patience} s in vain until {what}"
-            time.sleep(0.05)
 
     def chat(self, model: str, *, tokens: int = 8) -> Answer:
         return stream_chat(HOST, self.router_port, model=model, prompt="Who are you?", max_tokens=tokens)

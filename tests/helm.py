@@ -35,11 +35,11 @@ class Helm:
     home: Path
     kubeconfig: Path | None = None
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, deadline: float = _DEADLINE) -> str:
         """Return what helm prints. Raises HelmError with its complaint."""
         command = [str(self.binary), *arguments]
         done = subprocess.run(
-            command, env=self._environment(), capture_output=True, text=True, timeout=_DEADLINE, check=False
+            command, env=self._environment(), capture_output=True, text=True, timeout=deadline, check=False
         )
         if done.returncode != 0:
             raise HelmError(f"helm {' '.join(arguments)}: {done.stderr.strip()}\n{done.stdout.strip()}")

@@ -25,14 +25,14 @@ class Installation:
     helm: Helm
     kubectl: Kubectl
     scratch: Path
+    patience: int = 60
 
     def install(self, *arguments: str, chart: Path = CHART) -> str:
         """Install or upgrade, and wait until the pods are ready."""
-        wait = ("--namespace", NAMESPACE, "--wait", "--timeout", "60s")
-        return self.helm.run("upgrade", "--install", RELEASE, str(chart), *wait, *arguments)
+        return self._run("upgrade", "--install", RELEASE, str(chart), *arguments)
 
     def uninstall(self) -> None:
-        self.helm.run("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "60s")
+        self._run("uninstall", RELEASE)
 
     def create(self, documents: Iterable[dict[str, Any]], *arguments: str) -> str:
         text = yaml.safe_dump_all(documents)
@@ -44,3 +44,7 @@ class Installation:
     def merge(self, kind: str, name: str, patch: dict[str, Any]) -> None:
         namespace = f"--namespace={NAMESPACE}"
         self.kubectl.run("patch", kind, name, namespace, "--type=merge", f"--patch={json.dumps(patch)}")
+
+    def _run(self, *arguments: str) -> str:
+        wait = ("--namespace", NAMESPACE, "--wait", "--timeout", f"{self.patience}s")
+        return self.helm.run(*arguments, *wait, deadline=self.patience + 30)

@@ -99,7 +99,7 @@ def cluster(
         arguments = [*arguments_of(installation, component), *(f"--{key}={value}" for key, value in own.items())]
         system.start(Program(f"baton-{component}", tuple(arguments), ports[component], "/readyz"))
     installation.kubectl.run("create", "namespace", "rbac")
-    yield Cluster(installation.kubectl, system, ports["clients"], "rbac")
+    yield Cluster(installation.kubectl, "rbac", system, ports["clients"])
     for component in ("router", "operator", "sim"):
         system.stop(f"baton-{component}")
 

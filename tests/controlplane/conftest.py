@@ -34,7 +34,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             system.start(operator(control_plane.kubeconfig, "--leader-worker-sets", probe_port=probe_port))
             system.start(router(control_plane.kubeconfig, port=port, admin_port=admin_port))
             kubectl = Kubectl(control_plane.kubectl, control_plane.kubeconfig)
-            yield Cluster(kubectl, system, port, "default")
+            yield Cluster(kubectl, "default", system, port)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def cluster(programs: Cluster, request: pytest.FixtureRequest) -> Iterator[Clust
     """The cluster with a namespace of this test alone, which is empty again before the next test."""
     namespace = request.node.name.replace("_", "-").replace("[", "-").replace("]", "")[:60].strip("-").lower()
     programs.run("create", "namespace", namespace)
-    yield Cluster(programs.kubectl, programs.system, programs.router_port, namespace)
+    yield Cluster(programs.kubectl, namespace, programs.system, programs.router_port)
     programs.run("delete", "modelservings,modelroutes,modelservers", "--all", f"--namespace={namespace}")
     programs.kubectl.run("delete", "namespace", namespace, "--wait=false")
     programs.until(

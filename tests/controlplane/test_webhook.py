@@ -101,7 +101,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         with LocalControlPlane(name="webhook", nodes=2) as control_plane:
             kubectl = Kubectl(control_plane.kubectl, control_plane.kubeconfig)
             system = System(control_plane)
-            cluster = Cluster(kubectl, system, router_port=0, namespace=NAMESPACE)
+            cluster = Cluster(kubectl, NAMESPACE, system, router_port=0)
             port, probe_port = free_ports(2)
             cluster.apply(namespace(NAMESPACE), namespace(ROTATION))
             cluster.apply(*door("webhook", port=port, only_rotation=False, failure_policy="Ignore"))

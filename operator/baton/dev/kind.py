@@ -51,6 +51,12 @@ class KindControlPlane(ControlPlane):
         _call(cluster.delete)
         self.kubeconfig.unlink(missing_ok=True)
 
+    def load_image(self, image: str) -> None:
+        """Copy an image from the Docker engine to the nodes."""
+        cluster = self._open()
+        _call(cluster.ensure_kind)
+        _call(lambda: cluster.load_docker_image(image))
+
     @override
     def status(self) -> Status:
         try:

@@ -35,3 +35,16 @@ def test_a_stopped_docker_engine_is_named(programs: Path) -> None:
 
 def test_what_was_never_started_is_down() -> None:
     assert not KindControlPlane().status().is_up
+
+
+def test_an_image_goes_from_docker_to_the_nodes(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("docker", "exit 0"), ("kind", f'echo "$@" >{tmp_path}/told')):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+
+    KindControlPlane(name="e2e").load_image("localhost/baton:1")
+
+    assert (tmp_path / "told").read_text() == "load docker-image --name baton-e2e localhost/baton:1\n"
