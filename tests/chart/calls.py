@@ -69,6 +69,11 @@ CERTIFICATE = calls(
 SECRET = calls("", "secrets", "get patch", name="baton-webhook")
 """And the certificate into the Secret, in the operator's namespace."""
 
+ELECTION = calls("coordination.k8s.io", "leases", "get patch", name="baton-operator") | calls(
+    "coordination.k8s.io", "leases", "create"
+)
+"""kube/leadership.py: one Lease in the operator's namespace; a name cannot be asked for before it exists."""
+
 ROUTER = calls("", "configmaps pods", "list watch")
 """router/watch.py: everywhere, or in the namespaces it is told."""
 

@@ -27,6 +27,11 @@ EVERYTHING: dict[str, Any] = {
     "imagePullSecrets": [{"name": "registry"}],
     "metrics": {"annotations": False},
     "operator": {
+        "replicas": 3,
+        "podDisruptionBudget": {"maxUnavailable": "50%"},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
+        ],
         "logLevel": "debug",
         "logFormat": "json",
         "leaderWorkerSets": True,
@@ -73,6 +78,7 @@ VALUE_SETS: Mapping[str, dict[str, Any]] = {
     "little": {
         "crds": {"install": False},
         "rbac": {"aggregateToDefaultRoles": False},
+        "operator": {"replicas": 1, "podDisruptionBudget": {"enabled": False}, "topologySpreadConstraints": []},
         "router": {"replicas": 1, "podDisruptionBudget": {"enabled": False}, "topologySpreadConstraints": []},
         "webhook": {"enabled": False},
     },

@@ -88,7 +88,7 @@ def test_a_release_comes_changes_and_goes_and_users_objects_stay(
         item["metadata"]["name"]: item["status"]["readyReplicas"]
         for item in installation.get("deployments", f"--namespace={NAMESPACE}")["items"]
     }
-    assert ready == {"baton-operator": 1, "baton-router": 2}
+    assert ready == {"baton-operator": 2, "baton-router": 2}
 
     # What the operator or cert-manager writes is there after an upgrade, and the CRDs are the new chart's.
     known = json.loads(installation.kubectl.kubeconfig.read_text())["clusters"][0]["cluster"]
@@ -111,7 +111,7 @@ def test_a_release_comes_changes_and_goes_and_users_objects_stay(
     installation.install()
     installation.uninstall()
     kinds = (
-        "deployments,services,secrets,serviceaccounts,poddisruptionbudgets,roles,rolebindings,clusterroles,"
+        "deployments,services,secrets,leases,serviceaccounts,poddisruptionbudgets,roles,rolebindings,clusterroles,"
         "clusterrolebindings,validatingwebhookconfigurations"
     )
     left = installation.get(kinds, "--all-namespaces", f"--selector=app.kubernetes.io/instance={RELEASE}")["items"]

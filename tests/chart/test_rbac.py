@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from baton.dev.system import HOST, Program, System, free_ports, simulated_engines
-from chart.calls import CERTIFICATE, OPERATOR, ROUTER, SECRET, Call, calls
+from chart.calls import CERTIFICATE, ELECTION, OPERATOR, ROUTER, SECRET, Call, calls
 from chart.rendering import NAMESPACE
 from cluster import Cluster, example
 
@@ -27,6 +27,7 @@ FORBIDDEN = frozenset[Call]().union(
     calls("", "pods/exec pods/eviction nodes serviceaccounts/token", "create delete"),
     calls("", "pods services configmaps", "update deletecollection"),
     calls("apps", "deployments", "create patch delete"),
+    calls("coordination.k8s.io", "leases", "get list watch update patch delete"),
     calls(
         "rbac.authorization.k8s.io", "clusterroles clusterrolebindings roles rolebindings", "create patch escalate bind"
     ),
@@ -126,7 +127,7 @@ def test_the_authorizer_allows_what_the_programs_need(installation: Installation
     assert (
         allowed(installation, "baton-operator", OPERATOR | CERTIFICATE, namespace="anywhere") == OPERATOR | CERTIFICATE
     )
-    assert allowed(installation, "baton-operator", SECRET, namespace=NAMESPACE) == SECRET
+    assert allowed(installation, "baton-operator", SECRET | ELECTION, namespace=NAMESPACE) == SECRET | ELECTION
     assert allowed(installation, "baton-router", ROUTER, namespace="anywhere") == ROUTER
 
 
@@ -134,7 +135,7 @@ def test_the_authorizer_refuses_what_they_do_not_need(installation: Installation
     for namespace in (NAMESPACE, "anywhere"):
         assert allowed(installation, "baton-operator", FORBIDDEN, namespace=namespace) == set()
         assert allowed(installation, "baton-router", (FORBIDDEN | OPERATOR) - ROUTER, namespace=namespace) == set()
-    assert allowed(installation, "baton-operator", SECRET, namespace="anywhere") == set()
+    assert allowed(installation, "baton-operator", SECRET | ELECTION, namespace="anywhere") == set()
 
 
 def test_a_model_is_available_and_served_with_the_charts_service_accounts(cluster: Cluster, model: str) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chart.calls import BRIDGE, CERTIFICATE, OPERATOR, ROUTER, SECRET, Call, allowed_by, allowed_by_rule
+from chart.calls import BRIDGE, CERTIFICATE, ELECTION, OPERATOR, ROUTER, SECRET, Call, allowed_by, allowed_by_rule
 from chart.rendering import EVERYTHING, NAMESPACE, VALUE_SETS
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ def test_the_operator_may_do_what_it_does_and_nothing_else(chart: Chart) -> None
         ("Role", NAMESPACE, "baton-operator"),
     }
     assert_allows(objects.get("ClusterRole", "baton-operator"), OPERATOR | CERTIFICATE)
-    assert_allows(objects.get("Role", "baton-operator"), SECRET)
+    assert_allows(objects.get("Role", "baton-operator"), SECRET | ELECTION)
 
 
 @pytest.mark.parametrize("values", ["little", "cert-manager", "issuer"])
 def test_an_operator_that_makes_no_certificate_may_touch_no_secret(chart: Chart, values: str) -> None:
     objects = chart.render(VALUE_SETS[values])
 
-    assert bound_to(objects, "baton-operator") == {("ClusterRole", "", "baton-operator")}
     assert_allows(objects.get("ClusterRole", "baton-operator"), OPERATOR)
+    assert_allows(objects.get("Role", "baton-operator"), ELECTION)
 
 
 def test_only_a_bridge_that_is_switched_on_may_touch_leader_worker_sets(chart: Chart) -> None:
@@ -76,7 +76,7 @@ def test_a_router_of_some_namespaces_looks_into_no_others(chart: Chart) -> None:
 
 def test_no_rule_of_the_programs_can_be_left_out(chart: Chart) -> None:
     objects = chart.render()
-    needed = {"baton-operator": OPERATOR | CERTIFICATE | SECRET, "baton-router": ROUTER}
+    needed = {"baton-operator": OPERATOR | CERTIFICATE | SECRET | ELECTION, "baton-router": ROUTER}
     for name, calls in needed.items():
         rules = [
             rule

@@ -138,20 +138,36 @@ def test_a_router_gets_more_time_to_end_than_it_takes(objects: Objects) -> None:
     assert template_of(workload)["spec"]["terminationGracePeriodSeconds"] >= within + 10
 
 
-def test_the_operator_never_runs_twice_and_the_routers_never_fall_short(chart: Chart) -> None:
-    objects = chart.render()
+@pytest.mark.parametrize("component", ["operator", "router"])
+def test_neither_operators_nor_routers_ever_fall_short(chart: Chart, component: str) -> None:
+    for values in ({}, EVERYTHING):
+        objects = chart.render(values)
+        name = f"{values.get('fullnameOverride', 'baton')}-{component}"
+        expected = values.get(component, {"replicas": 2, "podDisruptionBudget": {"maxUnavailable": 1}})
+        spec = objects.get("Deployment", name)["spec"]
+        assert spec["replicas"] == expected["replicas"]
+        assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+        budget = objects.get("PodDisruptionBudget", name)["spec"]
+        assert budget["maxUnavailable"] == expected["podDisruptionBudget"]["maxUnavailable"]
 
-    operator_spec = objects.get("Deployment", "baton-operator")["spec"]
-    router_spec = objects.get("Deployment", "baton-router")["spec"]
-    assert (operator_spec["replicas"], operator_spec["strategy"]) == (1, {"type": "Recreate"})
-    assert router_spec["replicas"] == 2
-    assert router_spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
-    assert objects.get("PodDisruptionBudget", "baton-router")["spec"]["maxUnavailable"] == 1
-    assert flags(objects.get("Deployment", "baton-router"))["--drain-notice"] == "5"
+
+def test_a_router_accepts_connections_for_as_long_as_endpoints_need_to_forget_it(chart: Chart) -> None:
+    assert flags(chart.render().get("Deployment", "baton-router"))["--drain-notice"] == "5"
 
 
-def test_routers_are_spread_over_nodes_by_their_own_labels(chart: Chart) -> None:
-    workload = chart.render().get("Deployment", "baton-router")
+def test_operators_always_elect_a_leader_for_an_upgrade_starts_a_second_one(objects: Objects) -> None:
+    (workload,) = (found for found in objects.of("Deployment") if "operator" in found["metadata"]["name"])
+
+    namespace, _, name = flags(workload)["--lease"].partition("/")
+
+    assert namespace == NAMESPACE
+    lease = objects.get("Lease", name)
+    assert lease.keys() == {"apiVersion", "kind", "metadata"}, "a spec of the chart's would undo the leader's"
+
+
+@pytest.mark.parametrize("component", ["operator", "router"])
+def test_pods_are_spread_over_nodes_by_their_own_labels(chart: Chart, component: str) -> None:
+    workload = chart.render().get("Deployment", f"baton-{component}")
 
     (constraint,) = template_of(workload)["spec"]["topologySpreadConstraints"]
 
@@ -159,11 +175,12 @@ def test_routers_are_spread_over_nodes_by_their_own_labels(chart: Chart) -> None
     assert constraint["labelSelector"]["matchLabels"] == workload["spec"]["selector"]["matchLabels"]
 
 
-def test_a_constraint_keeps_the_selector_it_was_given(chart: Chart) -> None:
-    workload = chart.render(EVERYTHING).get("Deployment", "serving-router")
+@pytest.mark.parametrize("component", ["operator", "router"])
+def test_a_constraint_keeps_the_selector_it_was_given(chart: Chart, component: str) -> None:
+    workload = chart.render(EVERYTHING).get("Deployment", f"serving-{component}")
 
     assert (
-        template_of(workload)["spec"]["topologySpreadConstraints"] == EVERYTHING["router"]["topologySpreadConstraints"]
+        template_of(workload)["spec"]["topologySpreadConstraints"] == EVERYTHING[component]["topologySpreadConstraints"]
     )
 
 
@@ -324,6 +341,6 @@ def test_cert_manager_makes_the_certificate_that_the_operator_mounts(
 def test_without_the_webhook_nothing_of_it_is_left(chart: Chart) -> None:
     objects = chart.render({"webhook": {"enabled": False}})
 
-    assert objects.of("ValidatingWebhookConfiguration", "Secret", "Role") == []
+    assert objects.of("ValidatingWebhookConfiguration", "Secret") == []
     assert objects.names("Service") == {"baton-router"}
     assert not any("webhook" in flag for flag in flags(objects.get("Deployment", "baton-operator")))

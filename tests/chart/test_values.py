@@ -40,10 +40,11 @@ def test_every_setting_of_the_schema_has_a_default() -> None:
 @pytest.mark.parametrize(
     ("setting", "complaint"),
     [
-        ("operator.replicas=2", "additional properties 'replicas' not allowed"),
+        ("operator.workers=2", "additional properties 'workers' not allowed"),
         ("router.drainTimeout=3", "additional properties 'drainTimeout' not allowed"),
         ("routers.replicas=3", "additional properties 'routers' not allowed"),
         ("router.replicas=0", "at '/router/replicas': minimum: got 0, want 1"),
+        ("operator.replicas=0", "at '/operator/replicas': minimum: got 0, want 1"),
         ("router.namespaces={Team}", "at '/router/namespaces/0': 'Team' does not match"),
         ("router.namespaces={team,team}", "items at 0 and 1 are equal"),
         ("router.extraArgs={-v}", "at '/router/extraArgs/0': '-v' does not match"),

@@ -16,7 +16,7 @@ from baton.kube.clock import SystemClock
 from baton.kube.errors import ApiError
 from baton.kube.events import EventRecorder
 from baton.kube.resources import CONFIG_MAPS, MODEL_ROUTES, MODEL_SERVINGS, PODS
-from baton.manager import app
+from baton.manager import wiring
 from baton.manager.listing import listings
 from baton.manager.settings import OperatorSettings
 from builders import serving
@@ -33,21 +33,16 @@ PORTS = {"containers": [{"name": "engine", "image": "engine:1", "ports": [{"cont
 
 
 class Operator:
-    """Runs what manager.app wires, without kopf and probes."""
+    """Runs what manager.wiring wires, without kopf and probes."""
 
     def __init__(self, server: FakeApiServer, client: Client) -> None:
         self.server = server
         self.client = client
         self.generation = 0
-        self.caches = app._caches(client)
+        self.caches = wiring.caches_of(client)
         recorder = EventRecorder(client, clock=SystemClock())
-        settings = OperatorSettings()
-        self.controllers = [
-            app._serving_controller(client, self.caches, recorder, settings),
-            app._route_controller(client, self.caches, settings),
-            app._server_controller(client, self.caches, settings),
-            app._bridge_controller(client, self.caches, settings),
-        ]
+        self.settings = OperatorSettings(leader_worker_sets=True)
+        self.controllers = wiring.controllers_of(client, self.caches, recorder, self.settings)
 
     def apply(self, document: JsonObject) -> None:
         resource = next(kind for kind in self.caches.kinds if kind.kind == document["kind"])
@@ -87,8 +82,7 @@ async def running(made: Operator) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         tasks = [
             *(group.create_task(source.run()) for source in made.caches.reflectors),
-            group.create_task(made.caches.pod_groups.run()),
-            group.create_task(made.caches.leader_worker_sets.run()),
+            *(group.create_task(kind.run()) for kind in made.caches.optional(made.settings)),
             *(group.create_task(entry.run()) for entry in listings(made.client, made.caches.kinds, random=lambda: 0.5)),
             *(group.create_task(controller.run()) for controller in made.controllers),
         ]

@@ -69,6 +69,37 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range . }}
+  {{- $own := dict "labelSelector" (dict "matchLabels" (include "baton.selector" (list $root $component) | fromYaml)) }}
+  - {{- toYaml (hasKey . "labelSelector" | ternary . (merge $own .)) | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A component's PodDisruptionBudget, if it is to have one. Takes (list ROOT COMPONENT). */}}
+{{- define "baton.disruptionBudget" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $values := index $root.Values $component -}}
+{{- if $values.podDisruptionBudget.enabled -}}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "baton.fullname" $root }}-{{ $component }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "baton.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: {{ $values.podDisruptionBudget.maxUnavailable }}
+  # One that is not ready serves nobody: it must not keep a node from being drained.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "baton.selector" . | nindent 6 }}
+{{- end -}}
 {{- end -}}
 
 {{/* The part of a container that both components have, but for its arguments and ports. Takes (list ROOT COMPONENT). */}}

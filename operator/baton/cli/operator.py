@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import click
 
+from baton.cli.running import run_long
 from baton.kube.errors import ConfigurationError
 from baton.manager.settings import OperatorSettings
 from baton.telemetry import logs
@@ -36,6 +36,13 @@ _DEFAULTS = OperatorSettings()
     "--leader-worker-sets/--no-leader-worker-sets",
     default=_DEFAULTS.leader_worker_sets,
     help="Make ModelServings of LeaderWorkerSets. Their own controller must not run beside it.",
+)
+@click.option(
+    "--lease",
+    default="",
+    show_default=False,
+    metavar="NAMESPACE/NAME",
+    help="Lease by which several operators agree on the one that acts. Default: this one always does.",
 )
 @click.option("--webhook-host", default=_DEFAULTS.webhook_host, help="Address of the admission webhook.")
 @click.option(
@@ -70,12 +77,11 @@ def operator(*, log_level: str, log_format: str, **options: object) -> None:
         settings = OperatorSettings(**options)  # type: ignore[arg-type] # click has checked the types
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
-    import uvloop  # noqa: PLC0415
-
     from baton.manager import app  # noqa: PLC0415 # kopf takes a second to import; --help need not wait
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(app.run(settings))
+        # Not uvloop: it sends what was written only after all else that is ready has run, and the question whether this
+        # process leads is asked when it writes (baton.kube.transport).
+        run_long(app.run(settings))
     except (ConfigurationError, app.OperatorError) as error:
         raise click.ClickException(str(error)) from error

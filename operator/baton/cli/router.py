@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final, TypeVar
 import click
 
 from baton.api.router_config import RouterConfig
+from baton.cli.running import run_long
 from baton.router.config_file import ConfigFileError
 from baton.router.data_path_settings import DataPathSettings
 from baton.router.settings import RouterSettings
@@ -163,7 +163,6 @@ def router(*, log_level: str, log_format: str, **options: object) -> None:
     from baton.router import app  # noqa: PLC0415
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(app.run(settings))
+        run_long(app.run(settings), loop_factory=uvloop.new_event_loop)
     except (app.StartError, ConfigFileError) as error:
         raise click.ClickException(str(error)) from error

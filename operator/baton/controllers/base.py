@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from baton.kube.errors import ApiError
@@ -54,6 +55,10 @@ class Source(Protocol[T_co]):
         """Call `changed` for what is there, and for every change from now on."""
         ...
 
+    def unsubscribe(self, changed: Changed[T_co]) -> None:
+        """Call `changed`, which was subscribed, no more."""
+        ...
+
 
 class Controller(Generic[K]):
     """Keeps calling `reconcile` for every key that a source or a caller puts into `queue`, one call a key at a time.
@@ -70,6 +75,7 @@ class Controller(Generic[K]):
         self._reconcile = reconcile
         self._workers = workers
         self._sources: list[asyncio.Event] = []
+        self._at_close: list[Callable[[], None]] = []
         self._complaints: dict[K, str] = {}
         self._paces: dict[K, _Pace] = {}
 
@@ -89,6 +95,11 @@ class Controller(Generic[K]):
 
         self._sources.append(source.synced)
         source.subscribe(changed)
+        self.at_close(partial(source.unsubscribe, changed))
+
+    def at_close(self, undo: Callable[[], None]) -> None:
+        """Call `undo` once, when the controller is closed."""
+        self._at_close.append(undo)
 
     async def run(self) -> None:
         """Wait until all sources are synced, then work until `close`. Cancelling it cancels reconciles half-way."""
@@ -99,8 +110,10 @@ class Controller(Generic[K]):
                 group.create_task(self._work(), name=f"{self.name}-{number}")
 
     def close(self) -> None:
-        """Start no further reconcile; `run` returns when those under way are finished."""
+        """Start no further reconcile, for good; `run` returns when those under way are finished."""
         self.queue.close()
+        while self._at_close:
+            self._at_close.pop()()
 
     async def _work(self) -> None:
         while (key := await self.queue.get()) is not None:

@@ -19,7 +19,7 @@ from baton.kube.lines import LineSplitter
 from baton.kube.transport import Call, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from types import TracebackType
 
     from baton.kube.types import JsonObject, Resource
@@ -39,11 +39,19 @@ class Client:
     """A session with one API server; use it in an `async with` block.
 
     Every call has a time limit for each try, obeys the server's flow control, and raises the errors of
-    baton.kube.errors. More than `connections` calls wait for their turn, watches aside.
+    baton.kube.errors. More than `connections` calls wait for their turn, watches aside. While `may_write` says no,
+    calls that change something raise Fenced.
     """
 
-    def __init__(self, access: Access, *, connections: int = CONNECTIONS, timeout: float = TIMEOUT) -> None:
-        self._transport = Transport(access, connections=connections)
+    def __init__(
+        self,
+        access: Access,
+        *,
+        connections: int = CONNECTIONS,
+        timeout: float = TIMEOUT,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._transport = Transport(access, connections=connections, may_write=may_write)
         self._timeout = timeout
         self.namespace = access.namespace
         """The namespace that is meant where none is named."""

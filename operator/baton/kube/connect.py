@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baton.kube.access import in_cluster_access
-from baton.kube.client import CONNECTIONS, Client
+from baton.kube.client import Client
 from baton.kube.clock import SystemClock
 from baton.kube.errors import ConfigurationError
 from baton.kube.kubeconfig import kubeconfig_access
@@ -35,11 +35,11 @@ async def find_access(
     return await kubeconfig_access(kubeconfig, context=context, clock=SystemClock())
 
 
-async def connect(kubeconfig: str | None, context: str | None = None, *, connections: int = CONNECTIONS) -> Client:
+async def connect(kubeconfig: str | None, context: str | None = None) -> Client:
     """Return a client for the same cluster. Raises ConfigurationError, too, also for credentials that are not there."""
     access = await find_access(kubeconfig, context)
     await access.authorization.header()
-    return Client(access, connections=connections)
+    return Client(access)
 
 
 def _check_file(kubeconfig: str | None, environment: Mapping[str, str]) -> None:

@@ -70,6 +70,10 @@ class TooManyRequests(ApiError):  # noqa: N818
         self.retry_after = retry_after
 
 
+class Fenced(ApiError):  # noqa: N818
+    """Not sent: this process must not write (any more), another one leads."""
+
+
 class Transient(ApiError):  # noqa: N818
     """The server failed, or could not be reached in time: try again later."""
 

@@ -80,7 +80,7 @@ class EventRecorder:
             self._known.move_to_end(note)
         series.count += 1
         series.last = now
-        if series.is_due(now):
+        if series.is_due(asyncio.get_running_loop().time()):
             self._put(note, series)
         else:
             metrics.EVENTS_RECORDED.labels("repeated").inc()
@@ -114,7 +114,7 @@ class EventRecorder:
         return "failed"
 
     async def _write(self, note: _Note, series: _Series) -> None:
-        series.written = self._clock.now()
+        series.written = asyncio.get_running_loop().time()
         namespace = note.about.namespace or "default"
         if series.name is not None:
             repeat = {"count": series.count, "lastTimestamp": _timestamp(series.last)}
@@ -138,13 +138,11 @@ class _Series:
         self.name: str | None = None
         self.count = 0
         self.first = self.last = now
-        self.written: dt.datetime | None = None
+        self.written: float | None = None  # in loop time, which nobody sets
         self.is_queued = False
 
-    def is_due(self, now: dt.datetime) -> bool:
-        if self.is_queued:
-            return False
-        return self.written is None or (now - self.written).total_seconds() >= _REPEAT_INTERVAL
+    def is_due(self, now: float) -> bool:
+        return not self.is_queued and (self.written is None or now - self.written >= _REPEAT_INTERVAL)
 
     def restart(self) -> None:
         self.name = None

@@ -71,9 +71,17 @@ class OptionalKind(Generic[T]):
         """Call `changed` for every object that is there, and for every change from now on."""
         self.store.subscribe(changed)
 
+    def unsubscribe(self, changed: Changed[T]) -> None:
+        """Call `changed`, which was subscribed, no more."""
+        self.store.unsubscribe(changed)
+
     def on_definition(self, hear: Callable[[], None]) -> None:
         """Call `hear` whenever `fields` has changed. It must not raise."""
         self._hears.append(hear)
+
+    def off_definition(self, hear: Callable[[], None]) -> None:
+        """Call `hear`, which `on_definition` was given, no more."""
+        self._hears.remove(hear)
 
     async def run(self) -> None:
         """Follow for ever; cancel it to stop."""

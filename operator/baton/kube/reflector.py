@@ -123,6 +123,10 @@ class Reflector(Generic[T]):
         """Call `changed` for every object that is there, and for every change from now on."""
         self.store.subscribe(changed)
 
+    def unsubscribe(self, changed: Changed[T]) -> None:
+        """Call `changed`, which was subscribed, no more."""
+        self.store.unsubscribe(changed)
+
     async def run(self) -> None:
         """Mirror for ever; cancel it to stop. It may be run again, and lists first then."""
         self._version = None

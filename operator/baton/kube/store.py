@@ -70,6 +70,10 @@ class Store(Generic[T]):
         for entry in list(self._entries.values()):
             changed(None, entry.value)
 
+    def unsubscribe(self, changed: Changed[T]) -> None:
+        """Call `changed`, which was subscribed, no more."""
+        self._subscribers.remove(changed)
+
     def offer(self, event_type: str | None, found: JsonObject) -> Key:
         """Take an event of a watch, an object of a list (without event type) or the answer to a write; return its key.
 
@@ -138,7 +142,7 @@ class Store(Generic[T]):
     def _tell(self, key: Key, old: T | None, new: T | None) -> None:
         for index in self._indices.values():
             index.change(key, old, new)
-        for changed in self._subscribers:
+        for changed in tuple(self._subscribers):
             changed(old, new)
 
 

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 import orjson
+from typing_extensions import override
 
 from baton import __version__
-from baton.kube.errors import CONNECTION_LOST, NOT_SENT, SILENCE, TIMEOUT, ApiError, Transient, error_from
+from baton.kube.errors import CONNECTION_LOST, NOT_SENT, SILENCE, TIMEOUT, ApiError, Fenced, Transient, error_from
 from baton.kube.retry import RetryBudget
 from baton.telemetry import metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from types import TracebackType
+
+    from aiohttp.abc import AbstractStreamWriter
 
     from baton.kube.access import Access
     from baton.kube.types import JsonObject
@@ -56,11 +59,20 @@ class Transport:
     """One HTTP session with an API server, and at most `connections` calls at a time. Streams don't count.
 
     The time limit of a call begins when it is its turn. A call that the server's flow control puts off keeps its
-    place among the `connections`, so that the pressure falls on the callers.
+    place among the `connections`, so that the pressure falls on the callers. `may_write` is asked before each write,
+    a second time when it would leave; False is a Fenced.
     """
 
-    def __init__(self, access: Access, *, connections: int, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        access: Access,
+        *,
+        connections: int,
+        may_write: Callable[[], bool] = lambda: True,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self._access = access
+        self._may_write = may_write
         self._slots = asyncio.Semaphore(connections)
         self._jitter = jitter
         self._session: aiohttp.ClientSession | None = None
@@ -145,8 +157,12 @@ class Transport:
         if self._session is None:
             raise RuntimeError("the client is not open: use it in an async with block")
         headers = {} if header is None else {"Authorization": header}
+        body = None
         if call.body is not None:
+            if not self._may_write():
+                raise Fenced(0, "NotLeading", f"{call}: not sent, this process does not lead")
             headers["Content-Type"] = call.content_type
+            body = _GuardedBody(call.body, self._may_write)
         code = "error"
         try:
             with _mapped_errors(call):
@@ -154,7 +170,7 @@ class Transport:
                     call.method,
                     self._access.url + call.path,
                     params=call.query,
-                    data=call.body,
+                    data=body,
                     headers=headers,
                     timeout=limits,
                     proxy=self._access.proxy,
@@ -166,6 +182,23 @@ class Transport:
         finally:
             metrics.REST_REQUESTS.labels(call.verb, code).inc()
         return response
+
+
+class _GuardedBody(aiohttp.BytesPayload):
+    """A body that asks once more when its connection is there: that may have taken seconds, or the process was paused.
+
+    Headers leave together with it, so nothing was sent before.
+    """
+
+    def __init__(self, value: bytes, may_write: Callable[[], bool]) -> None:
+        super().__init__(value)
+        self._may_write = may_write
+
+    @override
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if not self._may_write():
+            raise ConnectionAbortedError("this process does not lead any more")
+        await super().write_with_length(writer, content_length)
 
 
 async def _error_of(call: Call, response: aiohttp.ClientResponse) -> ApiError:

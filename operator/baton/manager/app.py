@@ -6,69 +6,30 @@ import asyncio
 import logging
 import random
 import signal
-from dataclasses import dataclass
+import socket
+import uuid
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from baton.api import labels
-from baton.api.admission import check_route, check_server
-from baton.api.leader_worker_set import LeaderWorkerSet
-from baton.api.route import ModelRoute
-from baton.api.server import ModelServer
-from baton.api.serving import ModelServing
-from baton.controllers.base import Controller
-from baton.controllers.leader_worker_sets import LeaderWorkerSetReconciler
-from baton.controllers.projection import (
-    child_record,
-    document_record,
-    kind_projection,
-    pod_group_record,
-    pod_record,
-    template_record,
-)
-from baton.controllers.routes import RouteReconciler, RouteStores
-from baton.controllers.servers import ServerReconciler
-from baton.controllers.serving import ServingReconciler, ServingStores
+from baton.kube.client import Client
 from baton.kube.clock import SystemClock
-from baton.kube.connect import connect, find_access
+from baton.kube.connect import find_access
 from baton.kube.events import EventRecorder
-from baton.kube.optional import OptionalKind
-from baton.kube.reflector import Reflector
-from baton.kube.resources import (
-    CONFIG_MAPS,
-    LEADER_WORKER_SETS,
-    MODEL_ROUTES,
-    MODEL_SERVERS,
-    MODEL_SERVINGS,
-    POD_GROUPS,
-    PODS,
-    SERVICES,
-)
-from baton.kube.store import Store
-from baton.kube.types import Key, key_of
-from baton.kube.work_queue import LISTED
+from baton.kube.leadership import Alone, Elector
 from baton.manager.kopf_glue import KopfThread
 from baton.manager.listing import listings
 from baton.manager.probes import Probes
 from baton.manager.webhooks import webhook_of
+from baton.manager.wiring import caches_of, controllers_of
 from baton.telemetry.logs import event
 from baton.telemetry.loop_lag import measure_loop_lag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from baton.controllers.projection import (
-        ChildRecord,
-        DocumentRecord,
-        KindRecord,
-        PodGroupRecord,
-        PodRecord,
-        TemplateRecord,
-    )
-    from baton.kube.client import Client
-    from baton.kube.types import Resource
+    from baton.kube.leadership import Leadership
     from baton.manager.settings import OperatorSettings
     from baton.manager.webhooks import Webhook
+    from baton.manager.wiring import Caches
 
 _logger = logging.getLogger(__name__)
 
@@ -84,125 +45,7 @@ class OperatorError(Exception):
     """The operator cannot start, or cannot go on. The message is for people and names the cure."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Caches:
-    """Every store and reflector of the process."""
-
-    servings: Store[KindRecord[ModelServing]]
-    routes: Store[KindRecord[ModelRoute]]
-    servers: Store[KindRecord[ModelServer]]
-    pods: Reflector[PodRecord]
-    services: Reflector[ChildRecord]
-    launches: Reflector[ChildRecord]
-    documents: Reflector[DocumentRecord]
-    templates: Reflector[TemplateRecord]
-    pod_groups: OptionalKind[PodGroupRecord]
-    leader_worker_sets: OptionalKind[KindRecord[LeaderWorkerSet]]
-
-    @property
-    def reflectors(self) -> tuple[Reflector[Any], ...]:
-        return self.pods, self.services, self.launches, self.documents, self.templates
-
-    @property
-    def kinds(self) -> dict[Resource, Store[Any]]:
-        """The stores that kopf feeds."""
-        return {MODEL_SERVINGS: self.servings, MODEL_ROUTES: self.routes, MODEL_SERVERS: self.servers}
-
-
-def _caches(client: Client) -> _Caches:
-    return _Caches(
-        servings=Store(kind_projection(ModelServing)),
-        routes=Store(kind_projection(ModelRoute, check_route)),
-        servers=Store(kind_projection(ModelServer, check_server)),
-        pods=Reflector(client, PODS, project=pod_record, label_selector=labels.NAME),
-        services=Reflector(client, SERVICES, project=child_record, label_selector=labels.NAME),
-        launches=Reflector(client, CONFIG_MAPS, project=child_record, label_selector=labels.LAUNCH, name="launches"),
-        documents=Reflector(
-            client, CONFIG_MAPS, project=document_record, label_selector=labels.ROUTER_CONFIG, name="router-configs"
-        ),
-        templates=Reflector(
-            client, CONFIG_MAPS, project=template_record, label_selector=labels.TEMPLATES, name="templates"
-        ),
-        pod_groups=OptionalKind(client, POD_GROUPS, project=pod_group_record),
-        leader_worker_sets=OptionalKind(client, LEADER_WORKER_SETS, project=kind_projection(LeaderWorkerSet)),
-    )
-
-
-def _owner(record: PodRecord | ChildRecord | DocumentRecord | PodGroupRecord) -> Iterable[Key]:
-    return () if record.owner is None else (record.owner,)
-
-
-def _own(record: KindRecord[Any]) -> Iterable[Key]:
-    return (key_of(record.raw),)
-
-
-def _serving_controller(
-    client: Client, caches: _Caches, recorder: EventRecorder, settings: OperatorSettings
-) -> Controller[Key]:
-    stores = ServingStores(
-        servings=caches.servings,
-        pods=caches.pods.store,
-        services=caches.services.store,
-        config_maps=caches.launches.store,
-        templates=caches.templates.store,
-        pod_groups=caches.pod_groups,
-    )
-    stores.index()
-    reconciler = ServingReconciler(client=client, stores=stores, clock=SystemClock(), recorder=recorder)
-    controller = Controller[Key](name="modelserving", reconcile=reconciler, workers=settings.workers)
-    controller.owns(caches.servings, _own)
-    controller.owns(caches.pods, _owner)
-    controller.owns(caches.services, _owner)
-    controller.owns(caches.launches, _owner)
-    controller.owns(caches.templates, stores.servings_of_templates)
-    controller.owns(caches.pod_groups, _owner)
-    caches.pod_groups.on_definition(partial(_queue_all, controller, caches.servings))
-    return controller
-
-
-def _queue_all(controller: Controller[Key], store: Store[KindRecord[Any]]) -> None:
-    for record in store.values():
-        controller.queue.add(key_of(record.raw), priority=LISTED)
-
-
-def _route_controller(client: Client, caches: _Caches, settings: OperatorSettings) -> Controller[Key]:
-    stores = RouteStores(
-        routes=caches.routes,
-        servers=caches.servers,
-        servings=caches.servings,
-        pods=caches.pods.store,
-        config_maps=caches.documents.store,
-    )
-    stores.index_references()
-    reconciler = RouteReconciler(client=client, stores=stores, clock=SystemClock())
-    controller = Controller[Key](name="modelroute", reconcile=reconciler, workers=settings.workers)
-    controller.owns(stores.routes, _own)
-    controller.owns(stores.servers, stores.routes_of_server)
-    controller.owns(stores.servings, stores.routes_of_serving)
-    controller.owns(caches.pods, stores.routes_of_pod)
-    controller.owns(caches.documents, _owner)
-    return controller
-
-
-def _server_controller(client: Client, caches: _Caches, settings: OperatorSettings) -> Controller[Key]:
-    reconciler = ServerReconciler(client=client, servers=caches.servers, clock=SystemClock())
-    controller = Controller[Key](name="modelserver", reconcile=reconciler, workers=settings.workers)
-    controller.owns(caches.servers, _own)
-    return controller
-
-
-def _bridge_controller(client: Client, caches: _Caches, settings: OperatorSettings) -> Controller[Key]:
-    sets = caches.leader_worker_sets
-    reconciler = LeaderWorkerSetReconciler(
-        client=client, sets=sets.store, servings=caches.servings, clock=SystemClock()
-    )
-    controller = Controller[Key](name="leaderworkerset", reconcile=reconciler, workers=settings.workers)
-    controller.owns(sets, _own)
-    controller.owns(caches.servings, _own)  # of the same name, whoever made it
-    return controller
-
-
-def _probes(caches: _Caches, kopf_thread: KopfThread, webhook: Webhook | None) -> Probes:
+def _probes(caches: Caches, kopf_thread: KopfThread, webhook: Webhook | None) -> Probes:
     loop = asyncio.get_running_loop()
 
     def silent() -> str:
@@ -240,22 +83,19 @@ async def run(settings: OperatorSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with await connect(settings.kubeconfig, settings.context, connections=settings.connections) as client:
-        await _run(client, settings, stop)
+    access = await find_access(settings.kubeconfig, settings.context)
+    await access.authorization.header()
+    async with AsyncExitStack() as resources:
+        leadership: Leadership = Alone()
+        if settings.lease:
+            client = await resources.enter_async_context(Client(access, connections=1))
+            leadership = Elector(client, lease=settings.lease_key, identity=_identity(), clock=SystemClock())
+        client = Client(access, connections=settings.connections, may_write=leadership.is_leading)
+        await _run(await resources.enter_async_context(client), settings, leadership, stop)
 
 
-async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) -> None:
-    caches = _caches(client)
-    recorder = EventRecorder(client, clock=SystemClock())
-    controllers = [
-        _serving_controller(client, caches, recorder, settings),
-        _route_controller(client, caches, settings),
-        _server_controller(client, caches, settings),
-    ]
-    optional: list[OptionalKind[Any]] = [caches.pod_groups]
-    if settings.leader_worker_sets:
-        optional.append(caches.leader_worker_sets)
-        controllers.append(_bridge_controller(client, caches, settings))
+async def _run(client: Client, settings: OperatorSettings, leadership: Leadership, stop: asyncio.Event) -> None:
+    caches = caches_of(client)
     kopf_thread = KopfThread(
         {resource: store.offer for resource, store in caches.kinds.items()},
         find_access=partial(find_access, settings.kubeconfig, settings.context),
@@ -267,22 +107,16 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
         async with asyncio.TaskGroup() as group:
             background = [
                 *(group.create_task(source.run(), name=f"reflector-{source.name}") for source in caches.reflectors),
-                *(group.create_task(kind.run(), name=f"optional-{kind.name}") for kind in optional),
+                *(group.create_task(kind.run(), name=f"optional-{kind.name}") for kind in caches.optional(settings)),
                 *(group.create_task(entry.run()) for entry in listings(client, caches.kinds, random=random.random)),
-                group.create_task(recorder.run(), name="events"),
                 group.create_task(measure_loop_lag(), name="loop-lag"),
                 group.create_task(_start(kopf_thread, caches), name="kopf"),
+                group.create_task(_stop_with(kopf_thread, stop), name="stop"),
             ]
             if webhook is not None:
                 background.append(group.create_task(webhook.run(), name="webhook"))
-            working = [group.create_task(controller.run(), name=controller.name) for controller in controllers]
-            await _first(stop, kopf_thread.ended)
-            event(_logger, logging.INFO, "operator stops")
-            kopf_thread.ask_to_stop()
-            for controller in controllers:
-                controller.close()
-            await asyncio.wait(working, timeout=_GRACE)
-            for task in (*background, *working):
+            await leadership.run(partial(_work, client, caches, settings, stop), stop)
+            for task in background:
                 task.cancel()
     finally:
         await kopf_thread.stop()
@@ -291,7 +125,39 @@ async def _run(client: Client, settings: OperatorSettings, stop: asyncio.Event) 
         raise OperatorError(f"kopf stopped by itself: {kopf_thread.error!r}") from kopf_thread.error
 
 
-async def _start(kopf_thread: KopfThread, caches: _Caches) -> None:
+async def _work(client: Client, caches: Caches, settings: OperatorSettings, stop: asyncio.Event) -> None:
+    """Reconcile until `stop`, then finish what is under way; cancelled when another operator may lead."""
+    recorder = EventRecorder(client, clock=SystemClock())
+    controllers = controllers_of(client, caches, recorder, settings)
+    try:
+        async with asyncio.TaskGroup() as group:
+            recording = group.create_task(recorder.run(), name="events")
+            working = [group.create_task(controller.run(), name=controller.name) for controller in controllers]
+            await stop.wait()
+            for controller in controllers:
+                controller.close()
+            await asyncio.wait(working, timeout=_GRACE)
+            for task in (recording, *working):
+                task.cancel()
+    finally:
+        for controller in controllers:
+            controller.close()
+
+
+async def _stop_with(kopf_thread: KopfThread, stop: asyncio.Event) -> None:
+    """Stop everything when kopf has ended, and let kopf end when everything else does."""
+    await _first(stop, kopf_thread.ended)
+    event(_logger, logging.INFO, "operator stops")
+    kopf_thread.ask_to_stop()
+    stop.set()
+
+
+def _identity() -> str:
+    """Return a name that no other process has, nor this pod's next one."""
+    return f"{socket.gethostname()}_{uuid.uuid4()}"
+
+
+async def _start(kopf_thread: KopfThread, caches: Caches) -> None:
     """Start kopf once all kinds were listed: it takes no notice of CRDs that come later than itself."""
     loop = asyncio.get_running_loop()
     begun = loop.time()

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import aiohttp
-import kopf
+
+_CLIENT = "kubernetes_asyncio"
+_is_hidden = sys.modules.setdefault(_CLIENT, None) is None  # type: ignore[arg-type] # None is how a module is hidden
+try:
+    # kopf imports every Kubernetes client that is installed, to know its objects: 60 MB and a second for nothing.
+    import kopf
+finally:
+    if _is_hidden:
+        del sys.modules[_CLIENT]
 
 if TYPE_CHECKING:
     from baton.kube.access import Access

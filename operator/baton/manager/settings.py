@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from baton.kube.types import Key
+
 
 @dataclass(frozen=True, slots=True)
 class OperatorSettings:
@@ -17,6 +19,8 @@ class OperatorSettings:
     `probe_port` serves /healthz, /readyz and /metrics; 0 takes a free port, which is logged.
     `workers` is how many objects of a kind are reconciled at once, `connections` how many calls run at once.
     `leader_worker_sets` makes ModelServings of LeaderWorkerSets, whose own controller must not run then.
+    `lease`, as NAMESPACE/NAME, is the Lease by which several operators agree on the one that acts; without it this one
+    always does.
     `webhook_port` serves admission reviews over HTTPS; 0 means that nothing does. Its certificate comes from the files
     tls.crt and tls.key of the directory `webhook_certificate`, or the operator keeps one itself: in the Secret
     `webhook_secret` of `webhook_namespace`, for the Service `webhook_service` there, trusted by way of the
@@ -30,6 +34,7 @@ class OperatorSettings:
     workers: int = 8
     connections: int = 64
     leader_worker_sets: bool = False
+    lease: str = ""
     webhook_host: str = "0.0.0.0"
     webhook_port: int = 0
     webhook_certificate: Path | None = None
@@ -40,6 +45,8 @@ class OperatorSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other: ValueError, with a sentence for people."""
+        if self.lease and not all(self.lease_key):
+            raise ValueError(f"--lease {self.lease}: write NAMESPACE/NAME")
         kept = {
             "--webhook-namespace": self.webhook_namespace,
             "--webhook-secret": self.webhook_secret,
@@ -55,3 +62,9 @@ class OperatorSettings:
         if self.webhook_port and not has_files and missing:
             alone = "" if has_kept else ", or --webhook-certificate alone"
             raise ValueError(f"--webhook-port needs {', '.join(missing)}{alone}")
+
+    @property
+    def lease_key(self) -> Key:
+        """Namespace and name of the Lease."""
+        namespace, _, name = self.lease.partition("/")
+        return namespace, name

@@ -18,7 +18,7 @@ import orjson
 from aiohttp import web
 
 from baton.kube.backoff import delay_after
-from baton.kube.errors import AlreadyExists, ApiError, ConfigurationError, Conflict, NotFound
+from baton.kube.errors import AlreadyExists, ApiError, ConfigurationError, Conflict, Fenced, NotFound
 from baton.kube.resources import SECRETS, VALIDATING_WEBHOOK_CONFIGURATIONS
 from baton.manager.admission_review import ReviewError, answer
 from baton.manager.certificates import (
@@ -94,8 +94,9 @@ class FileCertificate:
 class SecretCertificate:
     """A certificate of our own in a Secret, whose authority API servers are told to trust.
 
-    Whoever of several operators writes the Secret first decides; the others take what is there. `spread` is the
-    seconds between telling API servers a new authority and serving its certificate.
+    Whoever of several operators writes the Secret first decides; the others take what is there. One whose client may
+    not write, because another leads, serves what that one has written and API servers trust. `spread` is the seconds
+    between telling API servers a new authority and serving its certificate.
     """
 
     def __init__(
@@ -139,7 +140,12 @@ class SecretCertificate:
         if not reason:
             return present
         certificate = issue(self._names, now=self._clock.now())
-        await self._write(found, certificate)
+        try:
+            await self._write(found, certificate)
+        except Fenced as error:
+            if not present.certificate:
+                raise CertificateError("the operator that leads has not issued a certificate yet") from error
+            return present
         secret = f"{self._namespace}/{self._secret}"
         event(_logger, logging.INFO, "webhook certificate issued", secret=secret, reason=f"the certificate {reason}")
         return certificate
@@ -165,7 +171,13 @@ class SecretCertificate:
         if wanted == present:
             return
         patch = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}, "webhooks": wanted}
-        await self._client.patch(VALIDATING_WEBHOOK_CONFIGURATIONS, None, self._configuration, patch)
+        try:
+            await self._client.patch(VALIDATING_WEBHOOK_CONFIGURATIONS, None, self._configuration, patch)
+        except Fenced:
+            bundles = [_decoded(webhook["clientConfig"].get("caBundle")) for webhook in present]
+            if all(certificate.authority in bundle for bundle in bundles):
+                return
+            raise
         event(_logger, logging.INFO, "webhook authority published", configuration=self._configuration)
         if any(webhook["clientConfig"].get("caBundle") for webhook in present):
             await asyncio.sleep(self._spread)

@@ -43,4 +43,6 @@ EVENTS_RECORDED = Counter(
     "events_recorded", "Kubernetes events by result: sent, repeated (counted, not sent), dropped, failed.", ["result"]
 )
 
+LEADER_STATUS = Gauge("leader_election_master_status", "1 while this process leads by the lease, else 0.", ["name"])
+
 EVENT_LOOP_LAG = Gauge("event_loop_lag_seconds", "How late the event loop woke a sleeper, last measurement.")

@@ -227,6 +227,17 @@ def test_closing_lets_the_reconciles_under_way_finish() -> None:
     virtual_time.run(story())
 
 
+def test_closing_forgets_the_sources() -> None:
+    async def script() -> None:
+        bench = Bench()
+        bench.controller.close()
+        bench.pods.offer("ADDED", pod("a", version=1, owner="one"))
+        assert bench.pods._subscribers == []
+        assert len(bench.controller.queue) == 0
+
+    virtual_time.run(script())
+
+
 def test_one_slow_key_does_not_hold_up_another() -> None:
     async def story() -> None:
         bench = Bench(workers=2)

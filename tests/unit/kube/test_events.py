@@ -139,6 +139,24 @@ def test_repeats_are_a_count_that_is_written_once_a_minute() -> None:
     assert patch == {"count": 61, "lastTimestamp": "2026-01-01T00:01:00Z"}
 
 
+def test_a_clock_that_is_set_back_keeps_no_repeat_from_being_written() -> None:
+    class SetBack(LoopClock):
+        def now(self) -> dt.datetime:
+            return super().now() - dt.timedelta(hours=asyncio.get_running_loop().time() > 30)
+
+    async def story() -> list[tuple[str, JsonObject]]:
+        writes = Writes()
+        recorder = EventRecorder(writes, clock=SetBack())
+        note(recorder, "again")
+        await passes(recorder, 70)
+        note(recorder, "again")
+        await passes(recorder, 1)
+        return writes.patched
+
+    ((_, repeat),) = virtual_time.run(story())
+    assert repeat["count"] == 2
+
+
 def test_a_repeat_of_an_event_that_the_server_forgot_is_a_new_event() -> None:
     async def story() -> Writes:
         writes = Writes()

@@ -25,6 +25,7 @@ def test_settings_that_fit_together_are_taken(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"lease": "operator"}, "--lease operator: write NAMESPACE/NAME"),
         (FILES, "needs --webhook-port"),
         ({"webhook_secret": "tls"}, "needs --webhook-port"),
         ({"webhook_port": 9443}, "--webhook-port needs --webhook-namespace, .*, or --webhook-certificate alone"),
@@ -35,3 +36,7 @@ def test_settings_that_fit_together_are_taken(given: dict[str, Any]) -> None:
 def test_settings_that_contradict_each_other_name_the_options(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         OperatorSettings(**given)
+
+
+def test_a_lease_has_a_namespace_and_a_name() -> None:
+    assert OperatorSettings(lease="baton-system/operator").lease_key == ("baton-system", "operator")
