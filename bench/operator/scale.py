@@ -23,7 +23,7 @@ from baton.dev.local import LocalControlPlane
 from baton.dev.pins import find_module, read_pins
 from baton.dev.progress import ConsoleReport
 from baton.kube.client import Client
-from baton.kube.resources import MODEL_SERVINGS
+from baton.kube.resources import MODEL_SERVINGS, PODS
 
 PODS_OF_A_NODE = 80  # of the 110 that a kubelet takes
 STEADY = 20.0  # seconds
@@ -58,7 +58,7 @@ class Bench:
         async with machine.watching(self._client) as watch:
             await asyncio.sleep(1)
             started = time.perf_counter()
-            await machine.in_parallel(lambda pod: self._client.create(machine.PODS, pod), documents)
+            await machine.in_parallel(lambda pod: self._client.create(PODS, pod), documents)
             await watch.until(lambda: len(watch.ready) == pods)
             took = time.perf_counter() - started
             names = [pod["metadata"]["name"] for pod in documents]

@@ -150,7 +150,7 @@ def leaders_of(
     return counts
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(SCRIPTS, st.tuples(CLOCKS, CLOCKS, CLOCKS))
 def test_two_processes_never_lead_at_once(
     script: Sequence[tuple[str, str, float]], clocks: Sequence[tuple[float, float]]
