@@ -48,7 +48,7 @@ def test_operator_and_router_run_without_privileges(installation: Installation, 
     system = Namespace(kubectl, NAMESPACE)
     pods = system.get("pods")["items"]
 
-    assert len(pods) == 3, "one operator and two routers"
+    assert len(pods) == 4, "two operators and two routers"
     for pod in pods:
         inside = look_inside(system, pod["metadata"]["name"])
         steps.say(f"{describe(pod)}: user {inside.user}, capabilities {inside.capabilities:#x}")

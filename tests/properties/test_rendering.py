@@ -12,15 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from baton.api.endpoints import Phase
-from baton.api.engine import (
-    AcceleratorType,
-    Attention,
-    DataParallelMode,
-    EngineKind,
-    KVConnector,
-    LoadFailurePolicy,
-    StoreBackend,
-)
+from baton.api.engine import AcceleratorType, Attention, DataParallelMode, EngineKind
+from baton.api.kv_transfer import KVConnector, LoadFailurePolicy, StoreBackend
 from baton.api.problems import Severity
 from baton.api.serving import ModelServing
 from baton.rendering import RankLaunch, RolePlan, Sizes, expand, launches

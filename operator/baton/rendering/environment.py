@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import AcceleratorType, KVConnector
+from baton.api.engine import AcceleratorType
+from baton.api.kv_transfer import KVConnector
 from baton.rendering.plan import LAUNCH_DIRECTORY, RolePlan
 
 _ASCEND = frozenset({AcceleratorType.A2, AcceleratorType.A3})

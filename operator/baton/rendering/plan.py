@@ -7,15 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import (
-    AcceleratorType,
-    DriverSource,
-    Engine,
-    EngineKind,
-    KVConnector,
-    LoadFailurePolicy,
-    StoreBackend,
-)
+from baton.api.engine import AcceleratorType, DriverSource, Engine, EngineKind
+from baton.api.kv_transfer import KVConnector, LoadFailurePolicy, StoreBackend
 from baton.api.meta import JsonObject
 from baton.rendering.accelerators import ACCELERATORS, AcceleratorFacts, DriverMount
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from baton.api import labels
 from baton.api.endpoints import PodEndpoints
-from baton.api.engine import KVConnector
+from baton.api.kv_transfer import KVConnector
 from baton.api.meta import JsonObject
 from baton.api.serving import PodTemplate, Role, TemplateMeta
 from baton.common.hashing import short_hash

@@ -9,20 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import (
-    Accelerator,
-    AcceleratorType,
-    DataParallelMode,
-    Engine,
-    EngineKind,
-    KVConnector,
-    KVStore,
-    KVTransfer,
-    Model,
-    Parallel,
-    Ports,
-    StoreBackend,
-)
+from baton.api.engine import Accelerator, AcceleratorType, DataParallelMode, Engine, EngineKind, Model, Parallel, Ports
+from baton.api.kv_transfer import KVConnector, KVStore, KVTransfer, StoreBackend
 from baton.api.serving import ModelServing, Role
 from baton.rendering.accelerators import ACCELERATORS
 from baton.rendering.merge import engine_path, merge_engines, merge_objects

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from baton.api import labels
 from baton.api.endpoints import Phase
-from baton.api.engine import Engine, EngineKind, KVConnector
+from baton.api.engine import Engine, EngineKind
+from baton.api.kv_transfer import KVConnector
 from baton.api.problems import Problem
 from baton.api.route import ModelRoute, Rule, TargetModel
 from baton.api.router_config import (

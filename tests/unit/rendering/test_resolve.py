@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from baton.api.endpoints import Phase
-from baton.api.engine import AcceleratorType, EngineKind, KVConnector
+from baton.api.engine import AcceleratorType, EngineKind
+from baton.api.kv_transfer import KVConnector
 from baton.rendering.plan import Sizes
 from baton.rendering.resolve import resolve
 from rendering_builders import example, pair, raw, read, role, serving

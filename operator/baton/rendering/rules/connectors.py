@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import Attention, KVConnector, LoadFailurePolicy
+from baton.api.engine import Attention
+from baton.api.kv_transfer import KVConnector, LoadFailurePolicy
 from baton.api.problems import Severity
 from baton.rendering.plan import KVTransferPlan
 from baton.rendering.resolve import TypedRole

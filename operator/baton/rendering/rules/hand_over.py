@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import Attention, Engine, EngineKind, KVConnector
+from baton.api.engine import Attention, Engine, EngineKind
+from baton.api.kv_transfer import KVConnector
 from baton.api.problems import Severity
 from baton.rendering.arguments import canonical_flags
 from baton.rendering.plan import Sizes

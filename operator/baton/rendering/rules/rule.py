@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from baton.api.endpoints import Phase
-from baton.api.engine import KVConnector
+from baton.api.kv_transfer import KVConnector
 from baton.api.problems import Problem, Severity
 from baton.api.serving import ModelServing
 from baton.rendering.resolve import TypedRole

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import KVConnector
+from baton.api.kv_transfer import KVConnector
 from baton.rendering.arguments import canonical_flags
 from baton.rendering.resolve import TypedRole
 from baton.rendering.rules.rule import Finding, Group, Rule, found

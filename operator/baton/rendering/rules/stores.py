@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from baton.api.endpoints import Phase
-from baton.api.engine import Attention, StoreBackend
+from baton.api.engine import Attention
+from baton.api.kv_transfer import StoreBackend
 from baton.rendering.arguments import canonical_flags
 from baton.rendering.environment import environment_of
 from baton.rendering.plan import StorePlan
