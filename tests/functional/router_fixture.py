@@ -79,6 +79,11 @@ def sse(*contents: object) -> bytes:
     return b"".join(b"data: %b\n\n" % _dumps(content) for content in contents)
 
 
+def said(text: str, **ending: Any) -> dict[str, Any]:
+    """Return what an event of a chat says; `ending` with a finish_reason in the last."""
+    return {"id": "c", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None} | ending]}
+
+
 def chat(**fields: Any) -> dict[str, Any]:
     """Return the body of a chat request."""
     return {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **fields}
@@ -189,15 +194,24 @@ async def prefilled(request: Message, reply: Reply) -> None:
 async def generated(request: Message, reply: Reply) -> None:
     """Answer as a decode or aggregated engine does."""
     if request.json.get("stream"):
-        await reply.stream({"choices": [{"delta": {"content": "Good"}}]}, {"choices": [{"delta": {"content": " day"}}]})
+        await reply.stream(said("Good"), said(" day", finish_reason="stop"))
     else:
         await reply.json({"choices": [{"message": {"content": "Hello"}}], "usage": {"prompt_tokens": 3}})
+
+
+def is_release(request: Message) -> bool:
+    """Tell whether a request is there only to free KV."""
+    if b'"do_remote_prefill":true' not in request.body:
+        return False
+    content = request.json
+    return content.get("max_tokens") == 1 and content.get("stream") is False
 
 
 class Engine:
     """An engine that answers by its script, and keeps what it was asked.
 
-    `abandoned` counts the answers during which it saw the router go.
+    `abandoned` counts the answers during which it saw the router go. Calls that only free KV are in
+    `releases`; no script answers them.
     """
 
     def __init__(
@@ -209,6 +223,7 @@ class Engine:
         self.host = host
         self.tls = tls
         self.requests: list[Message] = []
+        self.releases: list[Message] = []
         self.connections = 0
         self.abandoned = 0
         self.errors: list[Exception] = []
@@ -236,6 +251,10 @@ class Engine:
         try:
             while True:
                 request = await read_message(reader)
+                if is_release(request):
+                    self.releases.append(request)
+                    await Reply(self, reader, writer).json({})
+                    continue
                 self.requests.append(request)
                 try:
                     await self.script(request, Reply(self, reader, writer))

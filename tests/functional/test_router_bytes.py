@@ -6,15 +6,26 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from functional.router_fixture import DONE, Message, Reply, chat, on_uvloop, request, router, sse
+from functional.router_fixture import DONE, Message, Reply, chat, on_uvloop, request, router, said, sse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-EVENTS = [{"n": n} for n in range(3)]
+EVENTS = [said("Good"), said(" "), said("day", finish_reason="stop")]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKS = [b"%x\r\n%b\r\n" % (len(part), part) for part in (sse(*EVENTS[:2]), sse(EVENTS[2]) + DONE)]
 ANSWER = HEAD + b"".join(CHUNKS) + b"0\r\n\r\n"
+
+
+async def generated_again(message: Message, reply: Reply) -> None:
+    """Give the same answer, cut into other events."""
+    await reply.stream(said("Goo"), said("d d"), said("ay", finish_reason="stop"))
+
+
+def text_of(answer: Message) -> str:
+    events = [event.removeprefix(b"data: ") for event in answer.body.removesuffix(b"\n\n").split(b"\n\n")]
+    contents = [json.loads(event) for event in events if event != b"[DONE]"]
+    return "".join(content["choices"][0]["delta"]["content"] for content in contents)
 
 
 def answering(write: Callable[[Reply, int], Awaitable[None]]) -> Callable[[Message, Reply], Awaitable[None]]:
@@ -26,12 +37,24 @@ def answering(write: Callable[[Reply, int], Awaitable[None]]) -> Callable[[Messa
     return script
 
 
-@on_uvloop
-async def test_a_stream_cut_anywhere_ends_honestly() -> None:
-    async def cut(reply: Reply, at: int) -> None:
-        await reply.raw(ANSWER[:at])
-        reply.writer.close()
+async def cut(reply: Reply, at: int) -> None:
+    await reply.raw(ANSWER[:at])
+    reply.writer.close()
 
+
+@on_uvloop
+async def test_a_stream_cut_anywhere_goes_on_with_the_next_engine() -> None:
+    async with router(decode=[answering(cut), generated_again], attempts=1) as rig:
+        for at in range(len(ANSWER)):
+            answer = await rig.ask(chat(stream=True, seed=at))
+            assert answer.status == 200, at
+            assert text_of(answer) == "Good day", at
+            assert answer.body.endswith(DONE), at
+            assert rig.directory.is_idle
+
+
+@on_uvloop
+async def test_a_stream_cut_anywhere_for_good_ends_honestly() -> None:
     async with router(decode=[answering(cut)], attempts=0) as rig:
         for at in range(len(ANSWER)):
             answer = await rig.ask(chat(stream=True, seed=at))

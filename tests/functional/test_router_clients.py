@@ -26,6 +26,7 @@ from functional.router_fixture import (
     read_head,
     request,
     router,
+    said,
     sse,
 )
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     Script = Callable[[Message, Reply], Awaitable[None]]
 
-ONE = {"choices": [{"delta": {"content": "one"}}]}
+ONE = said("one")
 
 
 @on_uvloop
@@ -310,8 +311,9 @@ async def test_a_slow_client_slows_its_engine_and_loses_nothing() -> None:
         nonlocal written
         await reply.begin_stream()
         for n in range(pieces):
-            await reply.chunk(sse({"n": n, "padding": padding}))
+            await reply.chunk(sse(said(padding, n=n)))
             written = n
+        await reply.chunk(sse(said("", finish_reason="stop")))
         await reply.chunk(DONE)
         await reply.end_stream()
 
@@ -331,7 +333,8 @@ async def test_a_slow_client_slows_its_engine_and_loses_nothing() -> None:
 
     # What was under way is what the sockets' buffers hold (some MiB here), not the 20 MB of the answer.
     assert stuck < pieces - 50
-    assert body == b"".join(sse({"n": n, "padding": padding}) for n in range(pieces)) + DONE
+    parts = [said(padding, n=n) for n in range(pieces)]
+    assert body == sse(*parts, said("", finish_reason="stop")) + DONE
 
 
 @on_uvloop

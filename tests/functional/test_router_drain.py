@@ -8,9 +8,21 @@ import json
 import pytest
 
 from baton.router.data_path_settings import DataPathSettings
-from functional.router_fixture import DONE, Message, Reply, chat, eventually, generated, on_uvloop, request, router, sse
+from functional.router_fixture import (
+    DONE,
+    Message,
+    Reply,
+    chat,
+    eventually,
+    generated,
+    on_uvloop,
+    request,
+    router,
+    said,
+    sse,
+)
 
-ONE = {"choices": [{"delta": {"content": "one"}}]}
+ONE = said("one", finish_reason="stop")
 
 
 async def never_answers(request: Message, reply: Reply) -> None:

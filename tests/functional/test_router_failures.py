@@ -23,6 +23,7 @@ from functional.router_fixture import (
     on_uvloop,
     prefilled,
     router,
+    said,
     sse,
 )
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     Script = Callable[[Message, Reply], Awaitable[None]]
 
-ONE = {"choices": [{"delta": {"content": "one"}}]}
+ONE = said("one", finish_reason="stop")
 
 
 async def hangs_up(request: Message, reply: Reply) -> None:

@@ -23,6 +23,7 @@ from functional.router_fixture import (
     on_uvloop,
     prefilled,
     router,
+    said,
     sse,
 )
 
@@ -55,7 +56,7 @@ async def test_prefill_gets_a_reduced_request_and_decode_the_clients_with_the_pa
         "max_completion_tokens": 1,
         "kv_transfer_params": EMPTY_PARAMETERS,
     }
-    assert second.json == body | {"kv_transfer_params": TRANSFER}
+    assert second.json == body | {"return_token_ids": True, "kv_transfer_params": TRANSFER}
     assert answer.body.endswith(DONE)
 
 
@@ -66,8 +67,7 @@ async def test_a_stream_comes_through_as_the_engine_wrote_it() -> None:
 
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    contents = [{"choices": [{"delta": {"content": part}}]} for part in ("Good", " day")]
-    assert answer.body == sse(*contents) + DONE
+    assert answer.body == sse(said("Good"), said(" day", finish_reason="stop")) + DONE
 
 
 @on_uvloop

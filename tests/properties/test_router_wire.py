@@ -72,7 +72,7 @@ def test_damaged_requests_are_served_or_refused_the_same_however_they_come(parts
 def test_a_stream_is_the_same_however_it_comes_and_always_whole_events(parts: list[bytes]) -> None:
     transport = RecordingTransport()
     response = ClientResponse(transport, keep_alive=True, is_http11=False)
-    relay = Relay(response, headers=[], keep_bytes=1, ends_with_done=True, on_first_byte=lambda: None)
+    relay = Relay(response, headers=[], keep_bytes=1, is_generation=True, on_first_byte=lambda: None)
     reader = ResponseReader()
 
     for part in parts:

@@ -37,8 +37,13 @@ DATA_PATH_HELP: Final = {
     "max_answer_bytes": "Bytes of an engine's answer that is kept whole.",
     "first_byte_time": "Seconds until a streamed answer begins, where the backend sets no timeout.",
     "answer_time": "Seconds until an answer that is not streamed, where the backend sets no timeout.",
+    "prefill_time": "Seconds of one prefill.",
     "stall_time": "Seconds between two bytes of an answer.",
     "hand_over_time": "Seconds from prefill's answer to the first byte of decode's.",
+    "reclaim_time": "Seconds of a call that frees KV which no decode has pulled.",
+    "max_replays": "Replays of one stream, beyond the retries of the backend.",
+    "max_journal_bytes": "Bytes kept of a stream for its replay, packed.",
+    "asks_for_token_ids": "Have engines tell token ids (vLLM's return_token_ids), which exact replays need.",
     "retry_after": "Seconds a client is told to wait when no endpoint is ready.",
     "names_endpoints": "Tell clients the endpoints in headers x-baton-prefill and x-baton-decode.",
     "has_public_metrics": "Serve /metrics on the clients' port too.",
@@ -47,6 +52,7 @@ DATA_PATH_HELP: Final = {
 
 
 _SWITCHES: Final = {
+    "asks_for_token_ids": "--ask-for-token-ids/--no-token-ids",
     "names_endpoints": "--name-endpoints/--hide-endpoints",
     "has_public_metrics": "--public-metrics/--no-public-metrics",
 }

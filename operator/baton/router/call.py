@@ -1,11 +1,14 @@
 """One client's request as connectors see it, and the two ways to ask an engine: for a whole answer, or into a sink.
 
+After a stream broke off the request of its replay takes the client's place: `going_on_with`.
+
 Decides no order of calls (connectors do) and no retries (the handler does).
 """
 
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import TYPE_CHECKING
 
 from baton.api.traffic import Protocol
@@ -17,10 +20,11 @@ from baton.router.wire.pool import Address
 if TYPE_CHECKING:
     from baton.router.client_body import ClientBody
     from baton.router.data_path_settings import DataPathSettings
+    from baton.router.reclaim import Reclaimer
     from baton.router.wire.messages import Request
     from baton.router.wire.pool import ConnectionPool
     from baton.router.wire.upstream_connection import Sink, Source
-    from baton.routing.types import Endpoint
+    from baton.routing.types import Endpoint, Match
 
 # Written anew for each engine; and engines are not to compress what the router has to read.
 _HIDDEN = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding", b"x-request-id"}
@@ -36,12 +40,13 @@ class UpstreamError(Exception):
 
 
 class Answer:
-    """A sink that keeps the whole answer of an endpoint: `head` and, once it has ended, `body`."""
+    """A sink that keeps the whole answer of an endpoint: `head` and, once it has ended (`is_whole`), `body`."""
 
     def __init__(self, endpoint: Endpoint, *, limit: int) -> None:
         self.endpoint = endpoint
         self.head = AnswerHead(0, [])
         self.body = b""
+        self.is_whole = False
         self._limit = limit
         self._size = 0
         self._pieces: list[bytes] = []
@@ -63,12 +68,14 @@ class Answer:
     def on_end(self) -> None:
         """Put the pieces together."""
         self.body = b"".join(self._pieces)
+        self.is_whole = True
 
 
 class Call:
     """A client's request on its way. `deadline`, by the loop's clock, is for the first byte that the client gets.
 
-    Every call of an engine carries the client's end-to-end headers and the same X-Request-Id.
+    Every call of an engine carries the client's end-to-end headers and the same X-Request-Id. `reclaimer` is for
+    connectors whose prefill holds KV.
     """
 
     def __init__(
@@ -76,28 +83,45 @@ class Call:
         request: Request,
         body: ClientBody,
         *,
-        model: str | None,
+        match: Match,
         request_id: str,
         deadline: float,
         pool: ConnectionPool,
         settings: DataPathSettings,
+        reclaimer: Reclaimer,
     ) -> None:
-        """Take the request; `model` is the name the engines know, None for the client's own."""
+        """Take the request and what it matched."""
         self.body = body
-        self.model = model
+        self.match = match
         self.deadline = deadline
         self.settings = settings
+        self.reclaimer = reclaimer
         self._pool = pool
         self._first_line = b"POST %b HTTP/1.1\r\n" % request.target
         headers = end_to_end(request.headers, hidden=_HIDDEN)
         headers.append((b"x-request-id", request_id.encode()))
         self._headers = render_headers(headers)
 
-    async def fetch(self, endpoint: Endpoint, body: bytes) -> Answer:
-        """Return an engine's whole answer, its status below 500. Raises UpstreamError."""
-        answer = Answer(endpoint, limit=self.settings.max_answer_bytes)
-        await self._exchange(endpoint, body, answer, deadline=self.deadline)
-        return answer
+    @property
+    def model(self) -> str | None:
+        """The name the engines know, None for the client's own."""
+        return self.match.model
+
+    def going_on_with(self, body: ClientBody, *, path: str | None, deadline: float) -> Call:
+        """Return the call of a replay: other body, other path unless None, the rest as it is."""
+        call = copy(self)
+        call.body, call.deadline = body, deadline
+        if path is not None:
+            call._first_line = b"POST %b HTTP/1.1\r\n" % path.encode()  # noqa: SLF001 # it is one of this class
+        return call
+
+    def expect(self, endpoint: Endpoint) -> Answer:
+        """Return the sink for a whole answer."""
+        return Answer(endpoint, limit=self.settings.max_answer_bytes)
+
+    async def fetch(self, answer: Answer, body: bytes, *, within: float) -> None:
+        """Have an engine's whole answer, its status below 500, within so many seconds. Raises UpstreamError."""
+        await self.stream(answer.endpoint, body, answer, within=within)
 
     async def stream(self, endpoint: Endpoint, body: bytes, sink: Sink, *, within: float | None = None) -> None:
         """Put an engine's answer, its status below 500, into the sink. Raises UpstreamError.

@@ -6,7 +6,7 @@ numbers. Parameters of the KV transfer are the router's to give, so a client's o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -14,20 +14,27 @@ import orjson
 from baton.router.errors import ApiError
 
 TRANSFER_PARAMETERS = "kv_transfer_params"
+IDS_WANTED = "return_token_ids"
 _TRANSFER_FIELD = b',"%b":' % TRANSFER_PARAMETERS.encode()
 
 # They would end prefill for another reason than its length, upon which the engine keeps no KV; what prefill
 # generates is thrown away in any case.
-_NOT_FOR_PREFILL = frozenset({"stream_options", "stop", "stop_token_ids", "best_of", "min_tokens", TRANSFER_PARAMETERS})
+_NOT_FOR_PREFILL = frozenset(
+    {"stream_options", "stop", "stop_token_ids", "best_of", "min_tokens", IDS_WANTED, TRANSFER_PARAMETERS}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientBody:
-    """A parsed body with its `model`, beside the bytes it was parsed from."""
+    """A parsed body with its `model`, beside the bytes it was parsed from.
+
+    `addition` is for the engine that generates the answer: further fields, each after a comma.
+    """
 
     raw: bytes
     fields: dict[str, Any]
     model: str
+    addition: bytes = b""
 
     @property
     def is_streamed(self) -> bool:
@@ -51,12 +58,15 @@ def parse_body(raw: bytes) -> ClientBody | ApiError:
     return ClientBody(raw, fields, model)
 
 
+def ask_for_token_ids(body: ClientBody) -> ClientBody:
+    """Have the engine tell the token ids of prompt and answer: what a replay goes on from."""
+    return replace(body, addition=b',"%b":true' % IDS_WANTED.encode())
+
+
 def whole(body: ClientBody, *, model: str | None) -> bytes:
     """Return the body for an engine that generates the answer: with another model name, if one is given."""
-    if TRANSFER_PARAMETERS not in body.fields and model in {None, body.model}:
-        return body.raw
-    fields = {key: value for key, value in body.fields.items() if key != TRANSFER_PARAMETERS}
-    return orjson.dumps(fields | {"model": model or body.model})
+    base = _base(body, model)
+    return _extended(base, body.addition) if body.addition else base
 
 
 def for_prefill(body: ClientBody, *, model: str | None, additions: dict[str, Any]) -> bytes:
@@ -72,10 +82,25 @@ def for_prefill(body: ClientBody, *, model: str | None, additions: dict[str, Any
 
 def for_decode(body: ClientBody, *, model: str | None, transfer_parameters: bytes) -> bytes:
     """Return the body with the parameters (a JSON value) that prefill answered with."""
-    base = whole(body, model=model)
+    return _extended(_base(body, model), body.addition, _TRANSFER_FIELD, transfer_parameters)
+
+
+def for_release(body: ClientBody, *, model: str | None, transfer_parameters: bytes) -> bytes:
+    """Return the body that makes a decode engine pull the KV that prefill holds, and do as little else as it can."""
+    return _extended(for_prefill(body, model=model, additions={}), _TRANSFER_FIELD, transfer_parameters)
+
+
+def _base(body: ClientBody, model: str | None) -> bytes:
+    replaced = {TRANSFER_PARAMETERS, IDS_WANTED} if body.addition else {TRANSFER_PARAMETERS}
+    if replaced.isdisjoint(body.fields) and model in {None, body.model}:
+        return body.raw
+    fields = {key: value for key, value in body.fields.items() if key not in replaced}
+    return orjson.dumps(fields | {"model": model or body.model})
+
+
+def _extended(base: bytes, *additions: bytes) -> bytes:
     # The last brace closes the object, and there is a field before it: the model.
-    end = base.rindex(b"}")
-    return b"".join((memoryview(base)[:end], _TRANSFER_FIELD, transfer_parameters, b"}"))
+    return b"".join((memoryview(base)[: base.rindex(b"}")], *additions, b"}"))
 
 
 def _refused(message: str, *, param: str | None = None) -> ApiError:

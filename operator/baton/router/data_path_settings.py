@@ -23,9 +23,14 @@ class DataPathSettings:
     on in pieces).
 
     Requests: `first_byte_time` until the first byte of a streamed answer, all tries together, and `answer_time` until
-    a whole one that is not streamed, where the backend has no timeout of its own; `stall_time` between two bytes of an
-    answer; `hand_over_time` from prefill's answer to the first streamed byte of decode's, well below the 480 s after
-    which prefill frees the KV that decode has yet to pull (VLLM_*_ABORT_REQUEST_TIMEOUT).
+    a whole one that is not streamed, where the backend has no timeout of its own; `prefill_time` of one prefill;
+    `stall_time` between two bytes of an answer; `hand_over_time` from prefill's answer to the first streamed byte of
+    decode's, well below the 480 s after which prefill frees the KV that decode has yet to pull
+    (VLLM_*_ABORT_REQUEST_TIMEOUT); `reclaim_time` of a call that only frees such KV.
+
+    Replays of streams that break off: `max_replays` of one stream that got further, or were no fault of the engine's,
+    beyond the retries of the backend; `max_journal_bytes` kept of each, packed to about a
+    tenth; `asks_for_token_ids` makes engines tell token ids, which `return_token_ids` of vLLM does: the exact way.
 
     `retry_after` is what a client is told to wait when no endpoint is ready. `names_endpoints` adds the response
     headers `x-baton-prefill` and `x-baton-decode`. `has_public_metrics` serves `/metrics` to clients too, not only on
@@ -49,8 +54,14 @@ class DataPathSettings:
 
     first_byte_time: float = 300.0
     answer_time: float = 3600.0
+    prefill_time: float = 240.0
     stall_time: float = 120.0
     hand_over_time: float = 240.0
+    reclaim_time: float = 30.0
+
+    max_replays: int = 64
+    max_journal_bytes: int = MIB
+    asks_for_token_ids: bool = True
 
     retry_after: int = 5
     names_endpoints: bool = True

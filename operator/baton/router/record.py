@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from baton.router.errors import SHOWN
@@ -21,7 +21,10 @@ CLIENT_GONE = 499
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Filled in as the request goes on. Times are the loop's; `reason` is `ok` or a bounded word for why not."""
+    """Filled in as the request goes on. Times are the loop's; `reason` is `ok` or a bounded word for why not.
+
+    `replays` says, for each time that the answer went on elsewhere, what had ended it and how it went on.
+    """
 
     method: str
     path: str
@@ -34,6 +37,7 @@ class RequestRecord:
     match: Match | None = None
     choice: Choice | None = None
     attempts: int = 0
+    replays: list[str] = field(default_factory=list)
     first_byte: float | None = None
     sent: int = 0
     prompt_tokens: int | None = None
@@ -67,6 +71,8 @@ class RequestRecord:
             "first_byte_ms": _milliseconds(self.first_byte, self.began),
             "total_ms": _milliseconds(now, self.began),
             "attempts": self.attempts,
+            "replays": len(self.replays) or None,
+            "replay_reasons": ", ".join(dict.fromkeys(self.replays)),
             "reason": self.reason,
             "error": self.error,
         }

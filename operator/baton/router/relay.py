@@ -2,8 +2,8 @@
 
 A stream goes through as it comes, in whole events, with one write for each read; any other answer is kept until it is
 whole, so that an engine that dies in the middle of it can still be replaced. The bytes stay the engine's: the model
-name in them is the one the engine knows. Whatever has to look into the events of a stream (a journal for replays)
-is a sink between the engine and this one.
+name in them is the one the engine knows. The events of a completion go through a journal, which notices when the engine
+gives up and joins what comes from a second one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from baton.router.errors import render_error_event
+from baton.router.events import check_answer, end_of_last, is_whole
 from baton.router.wire.failures import ExchangeError, FailureKind
 from baton.router.wire.messages import HOP_BY_HOP, AnswerHead, Header, end_to_end
 
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from baton.router.errors import ApiError
+    from baton.router.journal import Journal
     from baton.router.wire.client_response import ClientResponse
     from baton.router.wire.upstream_connection import Source
 
 # The body's framing is the client connection's; the others are the router's to give.
 _HIDDEN = HOP_BY_HOP | {b"content-length", b"x-request-id", b"x-baton-prefill", b"x-baton-decode"}
 
-_EVENT_ENDS = (b"\n\n", b"\n\r\n")
 _LAST_EVENT = re.compile(rb"(?:^|\n)data: ?\[DONE\]\s*\Z")
 
 _TAIL_BYTES = 1024
-"""Enough for the last two events of a stream: usage and [DONE]."""
+"""Enough for the end of an answer: usage and [DONE]."""
 
 _MAX_EVENT_BYTES = 1024 * 1024
 """An event that grows beyond this is passed on in pieces."""
@@ -48,25 +49,29 @@ class Relay:
         *,
         headers: list[Header],
         keep_bytes: int,
-        ends_with_done: bool,
+        is_generation: bool,
         on_first_byte: Callable[[], None],
+        journal: Journal | None = None,
     ) -> None:
-        """Relay to a response, with additional headers.
+        """Relay to a response, with additional headers; it may have been begun by a stream that broke off.
 
         Keep at most `keep_bytes` of an answer that is not a stream before it is passed on in pieces.
-        `ends_with_done`: a stream without `[DONE]` at its end is not whole.
+        `is_generation`: a stream without `[DONE]` at its end is not whole, and an answer that the engine gave up none.
         """
         self._response = response
         self._headers = headers
         self._keep_bytes = keep_bytes
-        self._ends_with_done = ends_with_done
+        self._is_generation = is_generation
+        self._journal = journal
         self._on_first_byte: Callable[[], None] | None = on_first_byte
         self._head = AnswerHead(0, [])
-        self._is_stream = False
+        self._is_stream = self._goes_on = response.is_started
         self._kept: list[bytes] = []
         self._kept_bytes = 0
         self._unfinished = b""
-        self._tail = b""
+        # The last two writes hold the last two events: usage and [DONE].
+        self._before_last = b""
+        self._last = b""
 
     def on_start(self, source: Source) -> None:
         """Let the client's pace govern the engine's."""
@@ -74,8 +79,11 @@ class Relay:
 
     def on_head(self, head: AnswerHead) -> None:
         """Take the head; the client sees it with the first byte."""
+        is_stream = head.header(b"content-type").lower().startswith(b"text/event-stream")
+        if self._goes_on and not (is_stream and head.status == 200):
+            raise ExchangeError(FailureKind.REPLAY_REFUSED, f"would not go on with an answer (status {head.status})")
         self._head = head
-        self._is_stream = head.header(b"content-type").lower().startswith(b"text/event-stream")
+        self._is_stream = is_stream
 
     def on_body(self, data: bytes) -> None:
         """Pass on, or keep, what one read brought. This runs once a streamed chunk: the hot path."""
@@ -88,7 +96,7 @@ class Relay:
         if self._unfinished:
             data = self._unfinished + data
             self._unfinished = b""
-        if not data.endswith(_EVENT_ENDS):
+        if not is_whole(data):
             data = self._cut_after_events(data)
             if not data:
                 return
@@ -98,7 +106,9 @@ class Relay:
         """Finish the answer, or fail because the stream is not whole."""
         if not self._is_stream and not self._response.is_started:
             body = b"".join(self._kept)
-            self._tail = body[-_TAIL_BYTES:]
+            if self._is_generation and self._head.status == 200:
+                check_answer(body)
+            self._last = body[-_TAIL_BYTES:]
             self._response.send(self._head.status, self._response_headers(), body)
             return
         if self._is_stream:
@@ -114,11 +124,15 @@ class Relay:
 
     def token_counts(self) -> tuple[int | None, int | None]:
         """Return prompt and completion tokens, as far as the end of the answer tells them."""
-        return _number(_PROMPT_TOKENS.search(self._tail)), _number(_COMPLETION_TOKENS.search(self._tail))
+        tail = self._tail()
+        return _number(_PROMPT_TOKENS.search(tail)), _number(_COMPLETION_TOKENS.search(tail))
+
+    def _tail(self) -> bytes:
+        return (self._before_last + self._last)[-_TAIL_BYTES:]
 
     def _end_stream(self) -> None:
-        if self._ends_with_done and self._head.status == 200:
-            tail = (self._tail + self._unfinished)[-_TAIL_BYTES:]
+        if self._is_generation and self._head.status == 200:
+            tail = (self._tail() + self._unfinished)[-_TAIL_BYTES:]
             if not _LAST_EVENT.search(tail):
                 raise ExchangeError(FailureKind.TRUNCATED, "ended its stream without its last event")
         if self._unfinished:
@@ -127,14 +141,20 @@ class Relay:
             self._start()
 
     def _pass_on(self, data: bytes) -> None:
-        if not self._response.is_started:
-            self._start()
-        self._tail = (self._tail + data)[-_TAIL_BYTES:]
-        self._response.write(data)
+        journal = self._journal
+        if journal is not None:
+            data = journal.take(data)
+        if data:
+            if not self._response.is_started:
+                self._start()
+            self._before_last, self._last = self._last, data
+            self._response.write(data)
+        if journal is not None and journal.fault is not None:
+            raise journal.fault
 
     def _cut_after_events(self, data: bytes) -> bytes:
         """Return the whole events in the data and keep the rest, so that an error event can follow at any time."""
-        end = max((data.rfind(mark) + len(mark) for mark in _EVENT_ENDS if mark in data), default=0)
+        end = end_of_last(data)
         self._unfinished = data[end:]
         if len(self._unfinished) > _MAX_EVENT_BYTES:
             self._unfinished = b""

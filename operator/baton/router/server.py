@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from baton.router.application import RouterApplication
 from baton.router.handler import Handler
 from baton.router.paths import ADMIN_PATHS, PUBLIC_PATHS, PUBLIC_PATHS_WITH_METRICS, Action
+from baton.router.reclaim import Reclaimer
 from baton.router.story import Services
 from baton.router.wire.client_connection import ClientConnection, ClientLimits
 from baton.router.wire.live_connections import LiveConnections
@@ -42,7 +43,9 @@ class RouterServer:
         self._settings = settings
         self._directory = directory
         self._pool = ConnectionPool(_pool_limits(settings), tls=engine_tls)
-        self._handler = Handler(Services(settings, directory, self._pool), request_ids=request_ids)
+        self._reclaimer = Reclaimer(directory)
+        services = Services(settings, directory, self._pool, self._reclaimer)
+        self._handler = Handler(services, request_ids=request_ids)
         self._limits = _client_limits(settings)
         self._clients = LiveConnections()
         self._admins = LiveConnections()
@@ -96,6 +99,7 @@ class RouterServer:
         for connection in self._clients:
             connection.cut()
         await self._clients.wait_empty(loop.time() + _LAST_WORDS_TIME)
+        await self._reclaimer.wait(max(deadline, loop.time() + _LAST_WORDS_TIME))
         return left
 
     async def close(self) -> None:
@@ -107,6 +111,7 @@ class RouterServer:
             for connection in live:
                 connection.abort()
             await live.wait_empty(asyncio.get_running_loop().time() + _LAST_WORDS_TIME)
+        await self._reclaimer.close()
         self._pool.close()
 
     async def _listen(

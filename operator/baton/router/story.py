@@ -1,12 +1,14 @@
 """One request's story: facts → match → choice → connector → answer, and further tries when an engine fails.
 
+A stream that breaks off goes on with a further try; baton.router.replayer knows with which request.
+
 Keeps no account beyond the record it is given: the handler does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from baton.router.booking import Booking
@@ -15,7 +17,9 @@ from baton.router.client_body import parse_body
 from baton.router.connectors.registry import AGGREGATED, CONNECTORS
 from baton.router.errors import JSON, SHOWN, ApiError, render_error
 from baton.router.relay import Relay
-from baton.router.tries import error_after, pause_before_next
+from baton.router.replay import Ending
+from baton.router.replayer import Replayer
+from baton.router.tries import Failures, error_after
 from baton.routing.types import RequestFacts
 from baton.telemetry import router_metrics
 
@@ -24,11 +28,14 @@ if TYPE_CHECKING:
     from baton.router.connectors.contract import Connector
     from baton.router.data_path_settings import DataPathSettings
     from baton.router.directory import Directory
+    from baton.router.reclaim import Reclaimer
     from baton.router.record import RequestRecord
     from baton.router.wire.client_response import ClientResponse
     from baton.router.wire.messages import Header, Request
     from baton.router.wire.pool import ConnectionPool
     from baton.routing.types import Choice, Match
+
+_CHAT = "/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class Services:
     settings: DataPathSettings
     directory: Directory
     pool: ConnectionPool
+    reclaimer: Reclaimer
 
 
 class Story:
@@ -56,6 +64,7 @@ class Story:
         self._settings = services.settings
         self._directory = services.directory
         self._pool = services.pool
+        self._reclaimer = services.reclaimer
         self._request = request
         self._response = response
         self._record = record
@@ -88,32 +97,34 @@ class Story:
             self._relay.break_off(error)
 
     async def _try_until_answered(self, match: Match, body: ClientBody) -> ApiError | None:
-        call = self._call(match, body)
-        failed: set[str] = set()
-        failure: UpstreamError | None = None
+        replayer = None
+        if self._is_generation and body.is_streamed:
+            replayer = Replayer(body, self._settings, is_chat=self._request.path.endswith(_CHAT))
+        first_call = call = self._call(match, body if replayer is None else replayer.body)
+        failures = Failures(match.backend.retry, most=self._settings.max_replays)
         while True:
-            choice = self._choose(match, failed)
+            choice = self._choose(match, failures)
             if choice is None:
-                return self._unavailable(match) if failure is None else self._error(failure)
+                return self._unavailable(match) if failures.last is None else self._error(failures.last)
             connector = self._connector(match, choice, body)
             if isinstance(connector, ApiError):
                 return connector
-            failure = await self._try(call, connector, choice, match)
+            failure = await self._try(call, connector, choice, replayer)
             if failure is None:
                 return None
-            failed.add(failure.endpoint.name)
-            pause = pause_before_next(
-                match.backend.retry,
-                tried=self._record.attempts,
-                now=asyncio.get_running_loop().time(),
-                deadline=call.deadline,
-            )
-            if pause is None or self._response.is_started:
+            pause = failures.pause_after(failure, sent=self._response.sent, now=_now(), deadline=call.deadline)
+            if pause is None:
                 return self._error(failure)
+            going_on = self._go_on(first_call, failure, replayer)
+            if not isinstance(going_on, Call):
+                return going_on
+            call = going_on
             await asyncio.sleep(pause)
 
-    async def _try(self, call: Call, connector: Connector, choice: Choice, match: Match) -> UpstreamError | None:
-        record = self._record
+    async def _try(
+        self, call: Call, connector: Connector, choice: Choice, replayer: Replayer | None
+    ) -> UpstreamError | None:
+        record, backend = self._record, call.match.backend.name
         record.choice = choice
         record.attempts += 1
         booking = Booking(self._directory, choice, body_bytes=len(self._request.body))
@@ -121,46 +132,73 @@ class Story:
             self._response,
             headers=self._own_headers(choice),
             keep_bytes=self._settings.max_answer_bytes,
-            ends_with_done=self._is_generation,
+            is_generation=self._is_generation,
             on_first_byte=lambda: self._notice_first_byte(booking),
+            journal=None if replayer is None else replayer.journal,
         )
         try:
             await connector.serve(call, choice, relay)
         except UpstreamError as failure:
-            router_metrics.upstream_errors(match.backend.name, failure.endpoint.phase.value, failure.kind.value).inc()
-            router_metrics.tries(match.backend.name, "failed").inc()
+            router_metrics.upstream_errors(backend, failure.endpoint.phase.value, failure.kind.value).inc()
+            router_metrics.tries(backend, "failed").inc()
             return failure
         finally:
             booking.release()
-        router_metrics.tries(match.backend.name, "ok").inc()
+        router_metrics.tries(backend, "ok").inc()
         record.prompt_tokens, record.completion_tokens = relay.token_counts()
         if self._response.status >= 400:
             record.reason = "engine_refused"
         return None
 
+    def _go_on(self, call: Call, failure: UpstreamError, replayer: Replayer | None) -> Call | ApiError | None:
+        """Return the call that brings what is missing: everything, as long as the client has nothing.
+
+        None when nothing was missing but the end.
+        """
+        if replayer is None:
+            return self._error(failure) if self._response.is_started else call
+        if not self._response.is_started:
+            replayer.journal.begin_try(None)
+            return call
+        plan = replayer.go_on(failure.kind)
+        if isinstance(plan, ApiError):
+            return replace(plan, message=f"{self._error(failure).message} {plan.message}")
+        if isinstance(plan, Ending):
+            self._response.write(plan.events)
+            self._response.end()
+            return None
+        self._record.replays.append(f"{failure.kind.value} by {plan.way}")
+        router_metrics.replays(call.match.backend.name, failure.kind.value).inc()
+        deadline = _now() + self._time_limit(call.match, call.body)
+        return call.going_on_with(plan.body, path=plan.path, deadline=deadline)
+
     def _notice_first_byte(self, booking: Booking) -> None:
         booking.release_prefill()
-        self._record.first_byte = asyncio.get_running_loop().time()
+        if self._record.first_byte is None:
+            self._record.first_byte = _now()
 
     def _call(self, match: Match, body: ClientBody) -> Call:
-        settings = self._settings
-        limit = match.backend.timeout or (settings.first_byte_time if body.is_streamed else settings.answer_time)
         return Call(
             self._request,
             body,
-            model=match.model,
+            match=match,
             request_id=self._record.request_id,
-            deadline=asyncio.get_running_loop().time() + limit,
+            deadline=_now() + self._time_limit(match, body),
             pool=self._pool,
-            settings=settings,
+            settings=self._settings,
+            reclaimer=self._reclaimer,
         )
 
-    def _choose(self, match: Match, failed: set[str]) -> Choice | None:
-        choice = self._directory.choose(match, excluded=failed)
-        if choice is None and failed:
-            # Nothing else is left: what failed once may be back.
-            choice = self._directory.choose(match)
-        return choice
+    def _time_limit(self, match: Match, body: ClientBody) -> float:
+        settings = self._settings
+        return match.backend.timeout or (settings.first_byte_time if body.is_streamed else settings.answer_time)
+
+    def _choose(self, match: Match, failures: Failures) -> Choice | None:
+        for excluded in failures.exclusions():
+            choice = self._directory.choose(match, excluded=excluded)
+            if choice is not None:
+                return choice
+        return None
 
     def _connector(self, match: Match, choice: Choice, body: ClientBody) -> Connector | ApiError:
         if choice.prefill is not None and not self._is_generation:
@@ -187,6 +225,10 @@ class Story:
                 headers.append((b"x-baton-prefill", choice.prefill.name.encode()))
             headers.append((b"x-baton-decode", choice.decode.name.encode()))
         return headers
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _facts(request: Request, body: ClientBody) -> RequestFacts:

@@ -1,4 +1,4 @@
-"""Whether a request is tried once more after a failure, and what the client hears if not. Tries nothing."""
+"""Whether and where a request is tried once more after a failure, and what the client hears if not. Tries nothing."""
 
 from __future__ import annotations
 
@@ -8,21 +8,59 @@ from baton.router.errors import ApiError
 from baton.router.wire.failures import FailureKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from baton.api.router_config import RetryPolicy
     from baton.router.call import UpstreamError
 
 _LATE = frozenset({FailureKind.TIMEOUT, FailureKind.STALLED})
 
+_OF_THE_REQUEST = frozenset(
+    {FailureKind.RECOMPUTED, FailureKind.ABORTED, FailureKind.DIVERGED, FailureKind.REPLAY_REFUSED}
+)
+"""They say nothing against the endpoint, beyond the next try."""
 
-def pause_before_next(policy: RetryPolicy, *, tried: int, now: float, deadline: float) -> float | None:
-    """Return the seconds to wait before the next try, or None when there is to be none.
+_NO_FAULT = frozenset({FailureKind.RECOMPUTED, FailureKind.ABORTED})
+"""The engine is well and could not keep this request."""
 
-    `tried` counts the tries made, at least one; the policy counts those after the first. A try that could only begin
-    after the deadline is none.
-    """
-    if tried > policy.attempts or now + policy.interval >= deadline:
-        return None
-    return policy.interval
+
+class Failures:
+    """The failed tries of one request."""
+
+    def __init__(self, policy: RetryPolicy, *, most: int) -> None:
+        """Allow as many tries in a row as the policy says, and `most` that got the client further, or were no fault."""
+        self.last: UpstreamError | None = None
+        self._policy = policy
+        self._left = most
+        self._in_a_row = 0
+        self._sent = 0
+        self._failed: set[str] = set()
+
+    def pause_after(self, failure: UpstreamError, *, sent: int, now: float, deadline: float) -> float | None:
+        """Return the seconds to wait before the next try, or None when there is to be none.
+
+        `sent` are the bytes that the client has; `deadline` is for its first. The policy counts tries after the first.
+        """
+        self.last = failure
+        if failure.kind not in _OF_THE_REQUEST:
+            self._failed.add(failure.endpoint.name)
+        self._in_a_row += 1
+        if self._left and (sent > self._sent or failure.kind in _NO_FAULT):
+            self._left -= 1
+            self._in_a_row = 0
+        self._sent = sent
+        if self._in_a_row > self._policy.attempts or (not sent and now + self._policy.interval >= deadline):
+            return None
+        return self._policy.interval
+
+    def exclusions(self) -> Iterator[set[str]]:
+        """Yield the names of endpoints to leave out, fewer each time: what failed once may be back."""
+        last = set() if self.last is None else {self.last.endpoint.name}
+        yield self._failed | last
+        if last - self._failed:
+            yield set(self._failed)
+        if self._failed:
+            yield set()
 
 
 def error_after(failure: UpstreamError, *, tried: int) -> ApiError:

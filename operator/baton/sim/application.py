@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,8 @@ import orjson
 from aiohttp import web
 
 from baton import __version__
+from baton.sim.faults import RECOMPUTED, FaultError, FaultKind, read_faults
+from baton.sim.generation import FinishReason
 from baton.sim.kv import KVError, KVErrorReason
 from baton.sim.requests import Endpoint, RequestError, read_request
 from baton.sim.responses import AnswerHead, EventStream, write_answer, write_error, write_models
@@ -57,6 +60,7 @@ class Application:
                 web.get("/metrics", self._metrics),
                 web.post(PULL_PATH, self._hand_over),
                 web.get("/sim/state", self._state),
+                web.post("/sim/faults", self._fail),
             ]
         )
         return application
@@ -84,8 +88,7 @@ class Application:
             await engine.start(generation)
             if demand.stream:
                 return await _stream(request, engine, generation, EventStream(head, demand))
-            while generation.finish_reason is None:
-                await engine.step(generation)
+            await _generate_whole(request, engine, generation)
             return _json(write_answer(head, generation))
 
     async def _hand_over(self, request: web.Request) -> web.Response:
@@ -116,6 +119,10 @@ class Application:
         body = metrics.format_metrics(self._find_engine(request))
         return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
+    async def _fail(self, request: web.Request) -> web.Response:
+        self._find_engine(request).faults = read_faults(await request.read())
+        return _json(b"{}")
+
     async def _state(self, _request: web.Request) -> web.Response:
         engines = [engine.describe() for engine in self._list_engines()]
         return _json(orjson.dumps({"engines": engines}, option=orjson.OPT_NON_STR_KEYS))
@@ -127,16 +134,48 @@ async def _stream(
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     response.enable_chunked_encoding()
     await response.prepare(request)
-    token = await engine.step(generation)
-    if opening := events.open():
-        await response.write(opening)
-    await response.write(events.write_token(token, generation))
-    while generation.finish_reason is None:
-        token = await engine.step(generation)
-        await response.write(events.write_token(token, generation))
+    opening = events.open()
+    try:
+        while generation.finish_reason is None:
+            token = await engine.step(generation)
+            if opening:
+                await response.write(opening)
+                opening = b""
+            await response.write(events.write_token(token, generation))
+    except FaultError as fault:
+        await _suffer(request, generation, fault.kind)
+        if fault.kind is FaultKind.ERROR:
+            await response.write(b"data: " + write_error(str(fault), status=500) + b"\n\n")
+        elif generation.finish_reason is not None and (ending := events.give_up(generation)):
+            await response.write(ending)
     await response.write(events.close(generation))
     await response.write_eof()
     return response
+
+
+async def _generate_whole(request: web.Request, engine: Engine, generation: Generation) -> None:
+    try:
+        while generation.finish_reason is None:
+            await engine.step(generation)
+    except FaultError as fault:
+        if fault.kind in {FaultKind.ERROR, FaultKind.END}:
+            raise
+        await _suffer(request, generation, fault.kind)
+
+
+async def _suffer(request: web.Request, generation: Generation, kind: FaultKind) -> None:
+    """Do what a fault does to an answer, streamed or not."""
+    match kind:
+        case FaultKind.RECOMPUTE:
+            generation.give_up(FinishReason.STOP, RECOMPUTED)
+        case FaultKind.ABORT:
+            generation.give_up(FinishReason.ABORT, None)
+        case FaultKind.CUT | FaultKind.STALL:
+            if request.transport is not None and kind is FaultKind.CUT:
+                request.transport.abort()
+            await asyncio.Event().wait()  # until the client is gone
+        case _:
+            pass
 
 
 @web.middleware
@@ -148,6 +187,9 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except KVError as error:
         status = 400 if error.reason is KVErrorReason.INVALID else 500
         return _json(write_error(str(error), status=status, field="kv_transfer_params"), status=status)
+    except FaultError as fault:
+        status = 503 if fault.kind is FaultKind.REFUSE else 500
+        return _json(write_error(str(fault), status=status), status=status)
     except web.HTTPException as error:
         return _json(write_error(error.text or error.reason, status=error.status), status=error.status)
 

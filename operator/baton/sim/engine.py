@@ -1,7 +1,7 @@
 """One simulated inference engine: what one DP rank of one pod does with its requests.
 
 A request goes through start (wait for blocks, then compute the prompt's KV or pull it) and then step, once a token.
-Only these two take time or can fail: the place for faults on demand.
+Only these two take time or can fail: the place for the faults that it is told of.
 Knows neither HTTP nor the other engines: it is given the function that pulls.
 """
 
@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from baton.sim.counters import EngineCounters
+from baton.sim.faults import FaultError, FaultKind
 from baton.sim.generation import FinishReason, Generation
 from baton.sim.kv import KVCache, KVError
 from baton.sim.requests import Endpoint, RequestError
@@ -35,6 +36,7 @@ from baton.telemetry.logs import event
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from baton.sim.faults import Fault
     from baton.sim.requests import GenerationRequest
     from baton.sim.settings import SimSettings
     from baton.sim.transfer import KVSource
@@ -64,6 +66,7 @@ class Engine:
         """
         self.identity = identity
         self.counters = EngineCounters()
+        self.faults: list[Fault] = []
         self.kv = KVCache(capacity=settings.kv_blocks, timeout=settings.kv_timeout)
         self._settings = settings
         self._pull = pull
@@ -138,11 +141,13 @@ class Engine:
             self._close(generation)
 
     async def start(self, generation: Generation) -> None:
-        """Bring in the KV of the prompt. The seam for faults before the first token.
+        """Bring in the KV of the prompt.
 
         Raises:
             KVError: the prefill named by a decode does not hand it over.
+            FaultError: it is to be refused.
         """
+        self._strike(generation, is_new=True)
         await self._wait_for_blocks(generation)
         if generation.source is not None and await self._pull_prompt(generation, generation.source):
             self._begin(generation)
@@ -150,15 +155,21 @@ class Engine:
             await self._compute_prompt(generation)
 
     async def step(self, generation: Generation) -> int:
-        """Generate one token in the engine's next step; the last sets finish_reason. The seam for later faults."""
+        """Generate one token in the engine's next step; the last sets finish_reason. Raises FaultError."""
         # Computing a prompt yields the first token too; after a pull it takes a step of its own.
         if generation.tokens or generation.source is not None:
             await self._wait_for_step()
+        self._strike(generation, is_new=False)
         token = generation.draw(eos_rate=self._settings.eos_rate)
         self._count_token(generation)
         if generation.finish_reason is FinishReason.LENGTH and generation.kind is Kind.PREFILL:
             self._hold(generation)
         return token
+
+    def _strike(self, generation: Generation, *, is_new: bool) -> None:
+        for fault in self.faults:
+            if (fault.kind is FaultKind.REFUSE) is is_new and fault.strikes(generation):
+                raise FaultError(fault.kind)
 
     def hand_over(self, demand: Demand) -> None:
         """Answer a decode's pull: free the KV it names.

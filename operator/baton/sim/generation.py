@@ -34,7 +34,7 @@ class Generation:
         fingerprint: that of the prompt alone.
         limit: tokens of the longest answer.
         blocks: KV blocks to reserve, and those still reserved once has_blocks is set.
-        stop_reason: the stop token that ended the answer, None for any other end.
+        stop_reason: the stop token that ended the answer, or why it was given up; None for any other end.
         kv_transfer_params: what a finished prefill hands to its decode.
     """
 
@@ -53,7 +53,7 @@ class Generation:
     last_token_at: float = 0.0
     tokens: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
-    stop_reason: int | None = None
+    stop_reason: int | str | None = None
     kv_transfer_params: dict[str, Any] | None = None
 
     @property
@@ -64,7 +64,13 @@ class Generation:
     @property
     def text(self) -> str:
         """The answer so far."""
-        return "".join(map(word_text, self.tokens[:-1])) + self.last_text if self.tokens else ""
+        if not self.tokens or isinstance(self.stop_reason, str):
+            return "".join(map(word_text, self.tokens))
+        return "".join(map(word_text, self.tokens[:-1])) + self.last_text
+
+    def give_up(self, finish_reason: FinishReason, stop_reason: str | None) -> None:
+        """End the answer where it is, without another token."""
+        self.finish_reason, self.stop_reason = finish_reason, stop_reason
 
     def draw(self, *, eos_rate: float) -> int:
         """Append the next token and return it; the last one sets finish_reason."""

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_COMPLETION_TOKENS: Final = 16
+"""Tokens of a completion whose client sets no limit; null is no limit, as in vLLM."""
+
+
 class Endpoint(StrEnum):
     """The two ways to ask for text; the value starts the ids of requests and answers, as in vLLM."""
 
@@ -68,6 +72,8 @@ def read_request(endpoint: Endpoint, raw: bytes) -> GenerationRequest:
     if _read_integer(body, "n", minimum=1) not in {None, 1}:
         raise RequestError("n must be 1", field="n")
     max_tokens = _read_integer(body, "max_completion_tokens", minimum=1) or _read_integer(body, "max_tokens", minimum=1)
+    if endpoint is Endpoint.COMPLETION and "max_tokens" not in body:
+        max_tokens = _COMPLETION_TOKENS
     min_tokens = _read_integer(body, "min_tokens", minimum=0) or 0
     if max_tokens is not None and min_tokens > max_tokens:
         raise RequestError(f"min_tokens {min_tokens} is over max_tokens {max_tokens}", field="min_tokens")

@@ -119,6 +119,15 @@ class EventStream:
             prompt_ids,
         )
 
+    def give_up(self, generation: Generation) -> bytes:
+        """Return the event that ends an answer without a token; nothing if it has none, as in vLLM."""
+        if not generation.tokens:
+            return b""
+        empty: dict[str, Any] = {"delta": {}} if self._request.endpoint is Endpoint.CHAT else {"text": ""}
+        ending = {"finish_reason": generation.finish_reason, "stop_reason": generation.stop_reason}
+        token_ids: dict[str, Any] = {"token_ids": [] if self._request.return_token_ids else None}
+        return _write_event(self._head | {"choices": [{"index": 0} | empty | {"logprobs": None} | ending | token_ids]})
+
     def close(self, generation: Generation) -> bytes:
         """Return what comes after the last token: the usage event if asked for, and the end mark."""
         usage = b""

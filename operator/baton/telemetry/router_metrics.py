@@ -35,9 +35,26 @@ TRIES = Counter("baton_router_tries", "Tries of requests at endpoints by result:
 UPSTREAM_ERRORS = Counter(
     "baton_router_upstream_errors", "Failed calls of engines by phase and kind.", ["backend", "phase", "kind"]
 )
+REPLAYS = Counter(
+    "baton_router_replays", "Streams that went on elsewhere, by what had ended them before.", ["backend", "kind"]
+)
+KV_HELD = Gauge("baton_router_kv_held", "Prefill results that no decode is known to have pulled yet.")
+KV_SETTLED = Counter(
+    "baton_router_kv_settled",
+    "Prefill results by outcome: pulled by their decode, reclaimed, or expired (left to the engine's own timeout).",
+    ["outcome"],
+)
 
 requests = cache(REQUESTS.labels)
 duration = cache(DURATION.labels)
 first_byte = cache(FIRST_BYTE.labels)
 tries = cache(TRIES.labels)
 upstream_errors = cache(UPSTREAM_ERRORS.labels)
+replays = cache(REPLAYS.labels)
+kv_settled = cache(KV_SETTLED.labels)
+
+
+def settle_kv(outcome: str) -> None:
+    """Count a prefill result as held no more."""
+    KV_HELD.dec()
+    kv_settled(outcome).inc()

@@ -15,7 +15,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Rig:
-    def __init__(self, *, keep_bytes: int = 100, ends_with_done: bool = True) -> None:
+    def __init__(self, *, keep_bytes: int = 100, is_generation: bool = True) -> None:
         self.transport = RecordingTransport()
         # HTTP/1.0, so that the body is written without framing.
         self.response = ClientResponse(self.transport, keep_alive=True, is_http11=False)
@@ -24,7 +24,7 @@ class Rig:
             self.response,
             headers=[(b"x-own", b"1")],
             keep_bytes=keep_bytes,
-            ends_with_done=ends_with_done,
+            is_generation=is_generation,
             on_first_byte=self.notice,
         )
 
@@ -125,7 +125,7 @@ def test_the_last_event_needs_no_blank_line() -> None:
 
 
 def test_streams_of_other_calls_end_as_they_like() -> None:
-    rig = Rig(ends_with_done=False)
+    rig = Rig(is_generation=False)
     rig.relay.on_head(STREAM)
 
     rig.relay.on_body(b"event: done\ndata: {}\n\n")
@@ -135,7 +135,7 @@ def test_streams_of_other_calls_end_as_they_like() -> None:
 
 
 def test_a_stream_of_no_events_is_an_answer_too() -> None:
-    rig = Rig(ends_with_done=False)
+    rig = Rig(is_generation=False)
     rig.relay.on_head(STREAM)
 
     rig.relay.on_end()

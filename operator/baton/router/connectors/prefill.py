@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+from baton.router.call import UpstreamError
+from baton.router.wire.failures import ExchangeError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from baton.router.call import Answer, Call
     from baton.router.wire.upstream_connection import Sink
     from baton.routing.types import Choice
 
 
-async def ask_prefill(call: Call, choice: Choice, body: bytes, sink: Sink) -> Answer | None:
+async def ask_prefill(
+    call: Call, choice: Choice, body: bytes, sink: Sink, *, on_abandoned: Callable[[Answer], None] | None = None
+) -> Answer | None:
     """Return prefill's answer, or None when it refused the request and the sink has its words instead.
 
-    Raises UpstreamError.
+    `on_abandoned` is for an answer that came whole just when the client left. Raises UpstreamError.
     """
     if choice.prefill is None:
         raise ValueError(f"the choice of {choice.decode.name} has no prefill endpoint")
-    answer = await call.fetch(choice.prefill, body)
+    answer = call.expect(choice.prefill)
+    try:
+        await call.fetch(answer, body, within=call.settings.prefill_time)
+    except asyncio.CancelledError:
+        if answer.is_whole and answer.head.status == 200 and on_abandoned is not None:
+            on_abandoned(answer)
+        raise
     if answer.head.status == 200:
         return answer
-    sink.on_head(answer.head)
-    if answer.body:
-        sink.on_body(answer.body)
-    sink.on_end()
+    try:
+        sink.on_head(answer.head)
+        if answer.body:
+            sink.on_body(answer.body)
+        sink.on_end()
+    except ExchangeError as error:
+        raise UpstreamError(answer.endpoint, error.kind, str(error)) from None
     return None

@@ -5,6 +5,7 @@ Not for connectors whose prefill pushes, layer by layer, into a decode that was 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from baton.router.wire.failures import FailureKind
 if TYPE_CHECKING:
     from baton.router.call import Answer, Call
     from baton.router.client_body import ClientBody
+    from baton.router.reclaim import HandOver
     from baton.router.wire.upstream_connection import Sink
     from baton.routing.types import Choice
 
@@ -38,7 +40,8 @@ class PullConnector:
     """Hands over by `kv_transfer_params`, passed on as they are.
 
     They are good for one decode call: once it has reached an engine, prefill may have given the KV's memory away. So
-    every try begins with prefill.
+    every try begins with prefill. KV that no decode call has certainly pulled is reclaimed by a call that does nothing
+    else (docs/decisions/0008-kv-is-reclaimed-by-pulling-it.md).
     """
 
     def refusal(self, body: ClientBody) -> ApiError | None:
@@ -55,13 +58,27 @@ class PullConnector:
     async def serve(self, call: Call, choice: Choice, sink: Sink) -> None:
         """Ask prefill, then decode with what prefill said."""
         body = for_prefill(call.body, model=call.model, additions=_ADDITIONS)
-        answer = await ask_prefill(call, choice, body, sink)
+
+        def hand_over(answer: Answer) -> HandOver:
+            return call.reclaimer.hand_over(call, choice, _transfer_parameters(answer), sink)
+
+        def reclaim(answer: Answer) -> None:
+            with contextlib.suppress(UpstreamError):  # it holds nothing
+                hand_over(answer).settle()
+
+        answer = await ask_prefill(call, choice, body, sink, on_abandoned=reclaim)
         if answer is None:
             return
-        parameters = _transfer_parameters(answer)
+        held = hand_over(answer)
         within = call.settings.hand_over_time if call.body.is_streamed else None
-        body = for_decode(call.body, model=call.model, transfer_parameters=parameters)
-        await call.stream(choice.decode, body, sink, within=within)
+        body = for_decode(call.body, model=call.model, transfer_parameters=held.parameters)
+        try:
+            await call.stream(choice.decode, body, held, within=within)
+        except UpstreamError:
+            held.settle(has_failed=True)
+            raise
+        finally:
+            held.settle()
 
 
 def _transfer_parameters(answer: Answer) -> bytes:

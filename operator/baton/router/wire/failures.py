@@ -35,6 +35,18 @@ class FailureKind(StrEnum):
     TRUNCATED = "truncated"
     """The stream ended without its last event."""
 
+    RECOMPUTED = "recomputed"
+    """The engine gave the request up because it ran out of KV blocks."""
+
+    ABORTED = "aborted"
+    """The engine aborted the request, as one that is told to stop does."""
+
+    REPLAY_REFUSED = "replay_refused"
+    """The engine would not go on with the answer of another."""
+
+    DIVERGED = "diverged"
+    """A second answer is not the one that the client has the beginning of."""
+
     NO_TRANSFER_PARAMETERS = "no_transfer_parameters"
     """Prefill answered without the parameters that decode needs."""
 
