@@ -199,6 +199,11 @@ async def generated(request: Message, reply: Reply) -> None:
         await reply.json({"choices": [{"message": {"content": "Hello"}}], "usage": {"prompt_tokens": 3}})
 
 
+async def freed(request: Message, reply: Reply) -> None:
+    """Answer as a decode engine that has pulled KV for nothing."""
+    await reply.json({})
+
+
 def is_release(request: Message) -> bool:
     """Tell whether a request is there only to free KV."""
     if b'"do_remote_prefill":true' not in request.body:
@@ -211,7 +216,7 @@ class Engine:
     """An engine that answers by its script, and keeps what it was asked.
 
     `abandoned` counts the answers during which it saw the router go. Calls that only free KV are in
-    `releases`; no script answers them.
+    `releases` and have a script of their own.
     """
 
     def __init__(
@@ -224,6 +229,7 @@ class Engine:
         self.tls = tls
         self.requests: list[Message] = []
         self.releases: list[Message] = []
+        self.release_script: Script = freed
         self.connections = 0
         self.abandoned = 0
         self.errors: list[Exception] = []
@@ -253,7 +259,7 @@ class Engine:
                 request = await read_message(reader)
                 if is_release(request):
                     self.releases.append(request)
-                    await Reply(self, reader, writer).json({})
+                    await self.release_script(request, Reply(self, reader, writer))
                     continue
                 self.requests.append(request)
                 try:

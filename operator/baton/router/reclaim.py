@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from baton.router.booking import Booking
 from baton.router.call import UpstreamError
 from baton.router.client_body import for_release
-from baton.router.wire.failures import FailureKind
 from baton.telemetry import router_metrics
 from baton.telemetry.logs import event
 
@@ -30,18 +29,15 @@ _logger = logging.getLogger(__name__)
 _MOST: Final = 512
 """Calls at once that only free KV; beyond that the engine's own timeout has to do."""
 
-_TRIES: Final = 3
-_PAUSE: Final = 0.5  # seconds between them
+_PAUSES: Final = (0.0, 0.1, 1.0)
+"""Seconds before each try."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reclaim:
-    """KV to be freed; `was_sent`: a decode has been asked for it before."""
-
     call: Call
     choice: Choice
     parameters: bytes
-    was_sent: bool
 
 
 class HandOver:
@@ -58,14 +54,12 @@ class HandOver:
         self._sink = sink
         self._is_settled = False
         self._status = 0
-        self._was_sent = False
         # Once the first byte has come, the bytes go to the sink directly: nothing is added to the hot path.
         self.on_body = self._take_first
         router_metrics.KV_HELD.inc()
 
     def on_start(self, source: Source) -> None:
         """Pass it on."""
-        self._was_sent = True
         self._sink.on_start(source)
 
     def on_head(self, head: AnswerHead) -> None:
@@ -82,7 +76,7 @@ class HandOver:
         if self._is_settled:
             return
         self._is_settled = True
-        work = _Reclaim(self._call, self._choice, self.parameters, was_sent=self._was_sent)
+        work = _Reclaim(self._call, self._choice, self.parameters)
         self._reclaimer.reclaim(work, has_failed=has_failed)
 
     def _take_first(self, data: bytes) -> None:
@@ -114,6 +108,11 @@ class Reclaimer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._tasks
+
     async def wait(self, deadline: float) -> None:
         """Wait for the calls that are under way."""
         if self._tasks:
@@ -133,11 +132,10 @@ class Reclaimer:
         # Until the KV is free, prefill must not be taken for idle: it might be stopped.
         booking = Booking(self._directory, choice, body_bytes=0)
         try:
-            for tried in range(_TRIES):
+            for pause in _PAUSES:
+                await asyncio.sleep(pause)
                 if has_failed:
                     endpoint = self._other_decode(reclaim, endpoint)
-                if tried:
-                    await asyncio.sleep(_PAUSE)
                 has_failed = not await _pull(reclaim, endpoint)
                 if not has_failed:
                     outcome = "reclaimed"
@@ -147,7 +145,9 @@ class Reclaimer:
             router_metrics.settle_kv(outcome)
         if outcome == "expired":
             prefill = "" if choice.prefill is None else choice.prefill.name
-            event(_logger, logging.WARNING, "KV is left to the engine's timeout", prefill=prefill)
+            event(
+                _logger, logging.WARNING, "KV could not be pulled: freed before, or left to time out", prefill=prefill
+            )
 
     def _other_decode(self, reclaim: _Reclaim, failed: Endpoint) -> Endpoint:
         other = self._directory.choose(reclaim.call.match, excluded={failed.name})
@@ -157,16 +157,15 @@ class Reclaimer:
 
 
 async def _pull(reclaim: _Reclaim, endpoint: Endpoint) -> bool:
-    """Return whether the KV is free now, as far as one can know."""
+    """Return whether the KV is free now."""
     call = reclaim.call
     deadline = asyncio.get_running_loop().time() + call.settings.reclaim_time
     body = for_release(call.body, model=call.model, transfer_parameters=reclaim.parameters)
     answer = call.expect(endpoint)
     try:
         await call.going_on_with(call.body, path=None, deadline=deadline).stream(endpoint, body, answer)
-    except UpstreamError as error:
-        # A decode that was asked before may have pulled it: that would be why this one cannot.
-        return reclaim.was_sent and error.kind is FailureKind.ENGINE_ERROR
+    except UpstreamError:
+        return False
     return answer.head.status == 200
 
 

@@ -63,8 +63,8 @@ class RouterServer:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it holds nothing of anybody: no client's connection, and no connection in use at an engine."""
-        return not self._clients and not self._pool.in_use
+        """Whether it holds nothing of anybody: no client's connection, none in use at an engine, no KV to free."""
+        return not self._clients and not self._pool.in_use and self._reclaimer.is_idle
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Accept clients and return the port, a free one if 0 is asked for. May be called for several addresses."""

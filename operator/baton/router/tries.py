@@ -44,11 +44,13 @@ class Failures:
         self.last = failure
         if failure.kind not in _OF_THE_REQUEST:
             self._failed.add(failure.endpoint.name)
-        self._in_a_row += 1
-        if self._left and (sent > self._sent or failure.kind in _NO_FAULT):
+        has_got_further = sent > self._sent or failure.kind in _NO_FAULT
+        self._sent = sent
+        if has_got_further and self._left:
             self._left -= 1
             self._in_a_row = 0
-        self._sent = sent
+            return 0.0
+        self._in_a_row += 1
         if self._in_a_row > self._policy.attempts or (not sent and now + self._policy.interval >= deadline):
             return None
         return self._policy.interval

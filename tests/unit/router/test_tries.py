@@ -47,6 +47,7 @@ def test_tries_end_with_their_number_and_with_the_deadline(
 def test_the_deadline_is_for_the_first_byte_alone() -> None:
     failures = Failures(RetryPolicy(attempts=1, interval=0.5), most=5)
 
+    assert failures.pause_after(failure(), sent=1, now=100.0, deadline=10.0) == 0.0
     assert failures.pause_after(failure(), sent=1, now=100.0, deadline=10.0) == 0.5
 
 
@@ -54,14 +55,14 @@ def test_only_failures_in_a_row_count_and_what_got_further_is_bounded() -> None:
     failures = Failures(RetryPolicy(attempts=1, interval=0.5), most=2)
     broken = FailureKind.BROKEN_OFF
 
-    assert pauses(failures, (broken, 1), (broken, 1), (broken, 2)) == [0.5, 0.5, 0.5]
+    assert pauses(failures, (broken, 1), (broken, 1), (broken, 2)) == [0.0, 0.5, 0.0]
     assert pauses(failures, (broken, 3), (broken, 4)) == [0.5, None]
 
 
 def test_an_engine_that_gives_a_request_up_is_no_failure_in_a_row() -> None:
     failures = Failures(RetryPolicy(attempts=0, interval=0.5), most=2)
 
-    assert pauses(failures, *[(FailureKind.RECOMPUTED, 0)] * 3) == [0.5, 0.5, None]
+    assert pauses(failures, *[(FailureKind.RECOMPUTED, 0)] * 3) == [0.0, 0.0, None]
 
 
 def test_what_failed_is_left_out_and_what_gave_up_only_once() -> None:
