@@ -163,3 +163,14 @@ async def test_no_stream_of_many_is_lost_when_decodes_recompute() -> None:
 
         assert at.kv("pulled") > 2 * 40
     assert answers == expected
+
+
+@on_uvloop
+async def test_clients_that_leave_at_any_time_leave_no_kv_behind() -> None:
+    async with stage(tokens_per_second=500) as at:
+        for stream in (True, False):
+            asked = [asyncio.ensure_future(at.ask(chat(stream=stream, max_tokens=50, user=str(n)))) for n in range(20)]
+            for number, task in enumerate(asked):
+                await asyncio.sleep(number * 0.0005)
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)

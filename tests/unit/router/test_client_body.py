@@ -3,7 +3,15 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from baton.router.client_body import ClientBody, for_decode, for_prefill, parse_body, whole
+from baton.router.client_body import (
+    ClientBody,
+    ask_for_token_ids,
+    for_decode,
+    for_prefill,
+    for_release,
+    parse_body,
+    whole,
+)
 from baton.router.errors import ApiError
 
 # A number that no double holds, blanks, and an escape: all that parsing and writing again would change.
@@ -102,3 +110,26 @@ def test_prefill_is_not_told_what_the_client_did_not_say() -> None:
 @pytest.mark.parametrize(("value", "streamed"), [("true", True), ("false", False), ("null", False)])
 def test_a_stream_is_known_by_its_field(value: str, streamed: bool) -> None:
     assert parsed(b'{"model":"m","stream":%b}' % value.encode()).is_streamed is streamed
+
+
+def test_token_ids_are_asked_of_the_engine_that_answers_alone() -> None:
+    body = ask_for_token_ids(parsed())
+
+    assert whole(body, model=None) == RAW.rstrip()[:-1] + b',"return_token_ids":true}'
+    assert orjson.loads(whole(body, model="other"))["return_token_ids"] is True
+    assert b"return_token_ids" not in for_prefill(body, model=None, additions={})
+    assert orjson.loads(for_decode(body, model=None, transfer_parameters=b"{}"))["return_token_ids"] is True
+
+
+def test_a_clients_own_word_on_token_ids_is_replaced() -> None:
+    body = ask_for_token_ids(parsed(b'{"model":"m","return_token_ids":false}'))
+
+    assert whole(body, model=None) == b'{"model":"m","return_token_ids":true}'
+
+
+def test_a_release_pulls_and_generates_one_token() -> None:
+    body = for_release(
+        parsed(b'{"model":"m","stream":true,"max_tokens":9}'), model=None, transfer_parameters=b'{"a":1}'
+    )
+
+    assert orjson.loads(body) == {"model": "m", "stream": False, "max_tokens": 1, "kv_transfer_params": {"a": 1}}

@@ -29,6 +29,7 @@ def test_a_request_leaves_one_line_and_its_numbers(caplog: pytest.LogCaptureFixt
     record.choice = Choice(decode("d"), prefill("p"))
     record.status, record.attempts, record.sent, record.first_byte = 200, 1, 42, 10.25
     record.prompt_tokens, record.completion_tokens = 0, 5
+    record.replays = ["recomputed by token ids"] * 2
 
     with caplog.at_level(logging.INFO, "baton.router.access"):
         record.close(11.5)
@@ -37,7 +38,8 @@ def test_a_request_leaves_one_line_and_its_numbers(caplog: pytest.LogCaptureFixt
     line = TextFormatter().format(entry)
     assert line.endswith(
         f"request method=POST path=/v1/x status=200 model=m route={ROUTE} backend=b prefill=p decode=d request_id=id-1"
-        " bytes=42 prompt_tokens=0 completion_tokens=5 first_byte_ms=250.0 total_ms=1500.0 attempts=1 reason=ok"
+        " bytes=42 prompt_tokens=0 completion_tokens=5 first_byte_ms=250.0 total_ms=1500.0 attempts=1 replays=2"
+        ' replay_reasons="recomputed by token ids" reason=ok'
     )
     assert value("baton_router_requests_total", **LABELS, status="200", reason="ok") == 1
     assert value("baton_router_request_duration_seconds_sum", **LABELS) == 1.5

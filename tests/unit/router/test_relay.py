@@ -229,3 +229,28 @@ def test_the_clients_pace_governs_the_engine() -> None:
     rig.response.pause()
 
     assert source.calls == ["pause"]
+
+
+def test_an_answer_that_the_engine_gave_up_is_none() -> None:
+    rig = Rig(keep_bytes=1000)
+    rig.relay.on_head(JSON)
+    rig.relay.on_body(b'{"choices":[{"finish_reason":"stop","stop_reason":"recomputed"}]}')
+
+    with pytest.raises(ExchangeError) as caught:
+        rig.relay.on_end()
+    assert caught.value.kind is FailureKind.RECOMPUTED
+    assert not rig.response.is_started
+
+
+@pytest.mark.parametrize("head", [JSON, AnswerHead(404, STREAM.headers)])
+def test_an_engine_that_would_not_go_on_with_a_stream_writes_nothing_into_it(head: AnswerHead) -> None:
+    rig = Rig()
+    rig.relay.on_head(STREAM)
+    rig.relay.on_body(b"data: 1\n\n")
+    second = Relay(rig.response, headers=[], keep_bytes=100, is_generation=True, on_first_byte=rig.notice)
+
+    with pytest.raises(ExchangeError) as caught:
+        second.on_head(head)
+    assert caught.value.kind is FailureKind.REPLAY_REFUSED
+    second.break_off(ApiError(502, "a_code", "Why."))
+    assert b'"code":"a_code"' in rig.body
