@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from baton.router.client_body import ClientBody
     from baton.router.data_path_settings import DataPathSettings
     from baton.router.reclaim import Reclaimer
+    from baton.router.wire.exchange import Linger
     from baton.router.wire.messages import Request
     from baton.router.wire.pool import ConnectionPool
     from baton.router.wire.upstream_connection import Sink, Source
@@ -119,11 +120,16 @@ class Call:
         """Return the sink for a whole answer."""
         return Answer(endpoint, limit=self.settings.max_answer_bytes)
 
-    async def fetch(self, answer: Answer, body: bytes, *, within: float) -> None:
-        """Have an engine's whole answer, its status below 500, within so many seconds. Raises UpstreamError."""
-        await self.stream(answer.endpoint, body, answer, within=within)
+    async def fetch(self, answer: Answer, body: bytes, *, within: float, linger: Linger | None = None) -> None:
+        """Have an engine's whole answer, its status below 500, within so many seconds. Raises UpstreamError.
 
-    async def stream(self, endpoint: Endpoint, body: bytes, sink: Sink, *, within: float | None = None) -> None:
+        `linger` is that of baton.router.wire.exchange.
+        """
+        await self.stream(answer.endpoint, body, answer, within=within, linger=linger)
+
+    async def stream(
+        self, endpoint: Endpoint, body: bytes, sink: Sink, *, within: float | None = None, linger: Linger | None = None
+    ) -> None:
         """Put an engine's answer, its status below 500, into the sink. Raises UpstreamError.
 
         `within` limits the time to the first byte further, to so many seconds from now.
@@ -131,16 +137,24 @@ class Call:
         deadline = self.deadline
         if within is not None:
             deadline = min(deadline, asyncio.get_running_loop().time() + within)
-        await self._exchange(endpoint, body, sink, deadline=deadline)
+        await self._exchange(endpoint, body, sink, deadline=deadline, linger=linger)
 
-    async def _exchange(self, endpoint: Endpoint, body: bytes, sink: Sink, *, deadline: float) -> None:
+    async def _exchange(
+        self, endpoint: Endpoint, body: bytes, sink: Sink, *, deadline: float, linger: Linger | None
+    ) -> None:
         host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         framing = f"host: {host}:{endpoint.port}\r\ncontent-length: {len(body)}\r\n".encode()
         head = b"%b%b%b\r\n" % (self._first_line, framing, self._headers)
         address = Address(endpoint.address, endpoint.port, endpoint.protocol is Protocol.HTTPS)
         try:
             await exchange(
-                self._pool, address, (head, body), sink, deadline=deadline, stall_time=self.settings.stall_time
+                self._pool,
+                address,
+                (head, body),
+                sink,
+                deadline=deadline,
+                stall_time=self.settings.stall_time,
+                linger=linger,
             )
         except ExchangeError as error:
             raise UpstreamError(endpoint, error.kind, str(error)) from None

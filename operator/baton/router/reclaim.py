@@ -18,6 +18,9 @@ from baton.telemetry import router_metrics
 from baton.telemetry.logs import event
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
     from baton.router.call import Call
     from baton.router.directory import Directory
     from baton.router.wire.messages import AnswerHead
@@ -103,8 +106,11 @@ class Reclaimer:
         if len(self._tasks) >= _MOST:
             router_metrics.settle_kv("expired")
             return
-        work = self._free(reclaim, has_failed=has_failed)
-        task = asyncio.get_running_loop().create_task(work, name=f"reclaim KV by {reclaim.choice.decode.name}")
+        self.adopt(self._free(reclaim, has_failed=has_failed))
+
+    def adopt(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do some work in the background."""
+        task = asyncio.get_running_loop().create_task(work, name="reclaim KV")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -115,8 +121,9 @@ class Reclaimer:
 
     async def wait(self, deadline: float) -> None:
         """Wait for the calls that are under way."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+        loop = asyncio.get_running_loop()
+        while self._tasks and loop.time() < deadline:  # one may begin another
+            await asyncio.wait(self._tasks, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self) -> None:
         """Give up."""

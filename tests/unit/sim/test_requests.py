@@ -18,7 +18,9 @@ def read_chat(*messages: Any, **fields: Any) -> GenerationRequest:
 
 
 def test_a_completion_is_read_with_its_defaults() -> None:
-    assert read_completion() == GenerationRequest(endpoint=Endpoint.COMPLETION, model="m", prompt=tokenize("Hello"))
+    assert read_completion() == GenerationRequest(
+        endpoint=Endpoint.COMPLETION, model="m", prompt=tokenize("Hello"), max_tokens=16
+    )
 
 
 def test_every_field_that_counts_is_read() -> None:
@@ -44,7 +46,7 @@ def test_every_field_that_counts_is_read() -> None:
 
 def test_null_is_the_same_as_leaving_out() -> None:
     fields = ("max_tokens", "min_tokens", "n", "stream", "stream_options", "ignore_eos", "stop_token_ids")
-    assert read_completion(**dict.fromkeys(fields)) == read_completion()
+    assert read_chat(**dict.fromkeys(fields)) == read_chat()
 
 
 @pytest.mark.parametrize("prompt", ["Hello river", ["Hello river"], tokenize("Hello river"), [tokenize("Hello river")]])

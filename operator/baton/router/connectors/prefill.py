@@ -9,7 +9,8 @@ from baton.router.call import UpstreamError
 from baton.router.wire.failures import ExchangeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from baton.router.call import Answer, Call
     from baton.router.wire.upstream_connection import Sink
@@ -21,16 +22,26 @@ async def ask_prefill(
 ) -> Answer | None:
     """Return prefill's answer, or None when it refused the request and the sink has its words instead.
 
-    `on_abandoned` is for an answer that came whole just when the client left. Raises UpstreamError.
+    `on_abandoned` is for an answer that comes after all although the client has left, because prefill had ended before
+    it noticed. Raises UpstreamError.
     """
     if choice.prefill is None:
         raise ValueError(f"the choice of {choice.decode.name} has no prefill endpoint")
     answer = call.expect(choice.prefill)
-    try:
-        await call.fetch(answer, body, within=call.settings.prefill_time)
-    except asyncio.CancelledError:
+
+    def check_abandoned() -> None:
         if answer.is_whole and answer.head.status == 200 and on_abandoned is not None:
             on_abandoned(answer)
+
+    async def wait_and_check(rest: Coroutine[Any, Any, None]) -> None:
+        await rest
+        check_abandoned()
+
+    linger = None if on_abandoned is None else lambda rest: call.reclaimer.adopt(wait_and_check(rest))
+    try:
+        await call.fetch(answer, body, within=call.settings.prefill_time, linger=linger)
+    except asyncio.CancelledError:
+        check_abandoned()
         raise
     if answer.head.status == 200:
         return answer

@@ -95,6 +95,17 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.writelines(request)
         return done
 
+    def leave(self) -> asyncio.Future[None] | None:
+        """Close the sending side, by which the engine sees its client leave, and go on reading.
+
+        Return the future of what it may have answered before; None if there is nothing to wait for, or no way to (TLS).
+        """
+        if self._exchange is None or self._transport.is_closing() or not self._transport.can_write_eof():
+            return None
+        self._transport.write_eof()
+        self._exchange.done = self._loop.create_future()
+        return self._exchange.done
+
     def abandon(self) -> None:
         """Close the connection at once, whatever is going on; the engine sees its client leave."""
         self._forget()
