@@ -61,6 +61,9 @@ async def test_a_stream_cut_anywhere_for_good_ends_honestly() -> None:
             if answer.status == 502:
                 assert at <= len(HEAD) + len(CHUNKS[0]), at
                 continue
+            if answer.body.endswith(DONE):  # nothing else was missing
+                assert text_of(answer) == "Good day", at
+                continue
             *events, end = answer.body.split(b"\n\n")
             *tokens, error = [json.loads(event.removeprefix(b"data: ")) for event in events if event != b"data: [DONE]"]
             assert tokens == EVENTS[: len(tokens)], at

@@ -69,10 +69,7 @@ class Journal:
         ):
             return self._take_with_care(events)
         # One event, and the answer goes on after it.
-        self._pieces.append(events)
-        self._bytes += len(events)
-        if self._bytes > _BLOCK_BYTES:
-            self._pack()
+        self._keep(events)
         if self._hides and (start := events.rfind(_TOKEN_IDS)) >= 0:
             start += len(_TOKEN_IDS)
             return b"%bnull%b" % (events[: start - 1], events[events.find(b"]", start) + 1 :])
@@ -88,8 +85,7 @@ class Journal:
         if self._splice is not None or events.count(_GOES_ON) != events.count(b"\n\n"):
             events = self._inspect(events)
         if events:
-            self._pieces.append(events)
-            self._bytes += len(events)
+            self._keep(events)
         return _LISTED_IDS.sub(b'token_ids":null', events) if self._hides else events
 
     def _inspect(self, events: bytes) -> bytes:
@@ -124,6 +120,12 @@ class Journal:
         """Raise when what comes after the last token comes although nothing has told why the answer ended."""
         if not self._is_finished and not self._has_error:
             raise ExchangeError(FailureKind.TRUNCATED, "ended its stream without a finish_reason")
+
+    def _keep(self, events: bytes) -> None:
+        self._pieces.append(events)
+        self._bytes += len(events)
+        if self._bytes > _BLOCK_BYTES:
+            self._pack()
 
     def _pack(self) -> None:
         if not self._is_full:

@@ -46,7 +46,8 @@ def test_every_field_that_counts_is_read() -> None:
 
 def test_null_is_the_same_as_leaving_out() -> None:
     fields = ("max_tokens", "min_tokens", "n", "stream", "stream_options", "ignore_eos", "stop_token_ids")
-    assert read_chat(**dict.fromkeys(fields)) == read_chat()
+    message = {"role": "user", "content": "Hi"}
+    assert read_chat(message, **dict.fromkeys(fields)) == read_chat(message)
 
 
 @pytest.mark.parametrize("prompt", ["Hello river", ["Hello river"], tokenize("Hello river"), [tokenize("Hello river")]])
