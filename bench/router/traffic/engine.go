@@ -19,9 +19,11 @@ const (
 	models    = `{"object":"list","data":[{"id":"m","object":"model","created":1700000000,"owned_by":"bench"}]}`
 	beginning = `data: {"id":"chatcmpl-0123456789abcdef","object":"chat.completion.chunk","created":1700000000,"model":"m",` +
 		`"choices":[{"index":0,`
-	role   = beginning + `"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}` + "\n\n"
-	token  = beginning + `"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}` + "\n\n"
-	ending = beginning + `"delta":{},"logprobs":null,"finish_reason":"length"}]}` + "\n\ndata: [DONE]\n\n"
+	role  = beginning + `"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}` + "\n\n"
+	token = beginning + `"delta":{"content":" token"},"logprobs":null,"finish_reason":null,"token_ids":null}]}` + "\n\n"
+	// What a router that replays asks for, and hides.
+	tokenWithIDs = beginning + `"delta":{"content":" token"},"logprobs":null,"finish_reason":null,"token_ids":[10234]}]}` + "\n\n"
+	ending       = beginning + `"delta":{},"logprobs":null,"finish_reason":"length"}]}` + "\n\ndata: [DONE]\n\n"
 )
 
 // runEngine serves until it is killed. A stream's tokens come at times of their own, one write each, as an engine that
@@ -46,7 +48,11 @@ func runEngine(arguments []string) {
 		case hasField(body, "do_remote_decode", "true"):
 			answer(writer, prefilled)
 		case hasField(body, "stream", "true"):
-			stream(writer, request, *interval, tokensAsked(body))
+			event := token
+			if hasField(body, "return_token_ids", "true") {
+				event = tokenWithIDs
+			}
+			stream(writer, request, *interval, tokensAsked(body), event)
 		default:
 			answer(writer, whole)
 		}
@@ -60,7 +66,7 @@ func answer(writer http.ResponseWriter, content string) {
 	_, _ = io.WriteString(writer, content)
 }
 
-func stream(writer http.ResponseWriter, request *http.Request, interval time.Duration, tokens int) {
+func stream(writer http.ResponseWriter, request *http.Request, interval time.Duration, tokens int, event string) {
 	writer.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	flusher := writer.(http.Flusher)
 	send := func(event string) bool {
@@ -74,7 +80,7 @@ func stream(writer http.ResponseWriter, request *http.Request, interval time.Dur
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for range tokens {
-		if !send(token) {
+		if !send(event) {
 			return
 		}
 		select {
