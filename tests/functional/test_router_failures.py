@@ -211,6 +211,15 @@ async def test_the_timeout_bounds_all_tries_together(phase: str) -> None:
 
 
 @on_uvloop
+async def test_a_slow_prefill_is_given_up_in_time_for_another() -> None:
+    async with router(prefill=[never_answers, prefilled], settings=DataPathSettings(prefill_time=0.05)) as rig:
+        answer = await rig.ask(chat(stream=True))
+
+        assert asked(rig) == [1, 1, 1]
+    assert answer.status == 200
+
+
+@on_uvloop
 async def test_decode_has_to_begin_before_prefill_gives_the_kv_away() -> None:
     settings = DataPathSettings(hand_over_time=0.05)
     async with router(decode=[never_answers, generated], settings=settings) as rig:

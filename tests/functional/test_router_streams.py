@@ -51,6 +51,10 @@ async def breaks_off(request: Message, reply: Reply) -> None:
     reply.hang_up()
 
 
+async def hangs_up(request: Message, reply: Reply) -> None:
+    reply.hang_up()
+
+
 async def ends_early(request: Message, reply: Reply) -> None:
     await reply.begin_stream()
     await reply.chunk(sse(ONE))
@@ -186,3 +190,40 @@ async def test_a_stream_too_long_to_keep_cannot_go_on() -> None:
     *texts, error = events(answer)
     assert len(texts) == 5
     assert error["error"]["message"].endswith("it is longer than the router keeps.")
+
+
+@pytest.mark.parametrize("gone", ["prefill", "decode", "both"])
+@on_uvloop
+async def test_a_stream_whose_engines_are_all_gone_ends_with_an_error_event(gone: str) -> None:
+    async def takes_all_along(request: Message, reply: Reply) -> None:
+        await reply.begin_stream()
+        await reply.chunk(sse(ONE))
+        for engine in (rig.prefill if gone != "decode" else []) + (rig.decode if gone != "prefill" else []):
+            engine.script = hangs_up
+        await asyncio.sleep(0.02)
+        reply.hang_up()
+
+    async with router(decode=[takes_all_along]) as rig:
+        client = await rig.send(request(chat(stream=True)))
+        answer = await client.read()
+
+    first, error = events(answer)
+    assert first == ONE
+    assert error["error"]["code"] == "upstream_closed"
+
+
+@on_uvloop
+async def test_a_stream_without_a_pair_to_go_on_with_ends_with_an_error_event() -> None:
+    async def is_the_last(request: Message, reply: Reply) -> None:
+        await reply.begin_stream()
+        await reply.chunk(sse(ONE))
+        rig.directory.choices = []
+        await asyncio.sleep(0.02)
+        reply.hang_up()
+
+    async with router(decode=[is_the_last]) as rig:
+        client = await rig.send(request(chat(stream=True)))
+        answer = await client.read()
+
+    first, error = events(answer)
+    assert (first, error["error"]["code"]) == (ONE, "upstream_broken_off")
