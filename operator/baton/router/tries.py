@@ -35,6 +35,7 @@ class Failures:
         self._in_a_row = 0
         self._sent = 0
         self._failed: set[str] = set()
+        self._refused: set[str] = set()
 
     def pause_after(self, failure: UpstreamError, *, sent: int, now: float, deadline: float) -> float | None:
         """Return the seconds to wait before the next try, or None when there is to be none.
@@ -44,6 +45,8 @@ class Failures:
         self.last = failure
         if failure.kind not in _OF_THE_REQUEST:
             self._failed.add(failure.endpoint.name)
+        if failure.kind is FailureKind.REFUSED:
+            self._refused.add(failure.endpoint.name)
         has_got_further = sent > self._sent or failure.kind in _NO_FAULT
         self._sent = sent
         if has_got_further and self._left:
@@ -56,12 +59,17 @@ class Failures:
         return self._policy.interval
 
     def exclusions(self) -> Iterator[set[str]]:
-        """Yield the names of endpoints to leave out, fewer each time: what failed once may be back."""
+        """Yield the names of endpoints to leave out, fewer each time: what failed once may be back.
+
+        Last of all come those at which nothing listens.
+        """
         last = set() if self.last is None else {self.last.endpoint.name}
         yield self._failed | last
         if last - self._failed:
             yield set(self._failed)
-        if self._failed:
+        if self._failed - self._refused:
+            yield set(self._refused)
+        if self._refused:
             yield set()
 
 

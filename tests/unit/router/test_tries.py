@@ -76,6 +76,14 @@ def test_what_failed_is_left_out_and_what_gave_up_only_once() -> None:
     assert list(failures.exclusions()) == [{DECODE.name, OTHER.name}, {DECODE.name}, set()]
 
 
+def test_where_nothing_listens_is_tried_last() -> None:
+    failures = Failures(RetryPolicy(attempts=9, interval=0.5), most=9)
+    failures.pause_after(failure(FailureKind.REFUSED), sent=0, now=0.0, deadline=10.0)
+    failures.pause_after(failure(FailureKind.CLOSED, OTHER), sent=0, now=0.0, deadline=10.0)
+
+    assert list(failures.exclusions()) == [{DECODE.name, OTHER.name}, {DECODE.name}, set()]
+
+
 @pytest.mark.parametrize(
     ("kind", "status"),
     [(FailureKind.TIMEOUT, 504), (FailureKind.STALLED, 504), (FailureKind.REFUSED, 502), (FailureKind.TRUNCATED, 502)],
