@@ -41,7 +41,7 @@ class PullConnector:
 
     They are good for one decode call: once it has reached an engine, prefill may have given the KV's memory away. So
     every try begins with prefill. KV that no decode call has certainly pulled is reclaimed by a call that does nothing
-    else (docs/decisions/0008-kv-is-reclaimed-by-pulling-it.md).
+    else (docs/decisions/0009-kv-is-reclaimed-by-pulling-it.md).
     """
 
     def refusal(self, body: ClientBody) -> ApiError | None:
