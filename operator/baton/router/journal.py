@@ -30,8 +30,13 @@ _GOES_ON: Final = b'"finish_reason":null'
 _TOKEN_IDS: Final = b'token_ids":['
 _LISTED_IDS: Final = re.compile(rb'token_ids":\[[^\]]*\]')
 
-_BLOCK_BYTES: Final = 16 * 1024
-"""Events are alike: blocks of this size become a tenth of it, for less than half a microsecond an event."""
+# Where an event begins to differ from the one before it.
+_DIFFERENCE: Final = re.compile(rb'data: ?\{[^\n]*?"(?:delta":\{|text":")')
+_PREFIX: Final = b"\0"
+"""Stands for what all events begin with. JSON cannot contain it."""
+
+_BLOCK_BYTES: Final = 4 * 1024
+"""Blocks of this size, 50 to 100 events, become a tenth of it, for two tenths of a microsecond an event."""
 
 
 class Journal:
@@ -46,8 +51,8 @@ class Journal:
         self._limit = limit
         self._hides = hides_token_ids
         self._blocks: list[bytes] = []
-        self._pieces: list[bytes] = []
-        self._bytes = 0
+        self._block = bytearray()
+        self._prefix = b""
         self._is_full = False
         self._is_finished = False
         self._has_error = False
@@ -63,13 +68,16 @@ class Journal:
         """Keep whole events and return what the client is to see of them. This runs once a streamed chunk."""
         if (
             self._splice is not None
-            or not self._pieces
+            or not self._prefix
+            or not events.startswith(self._prefix)
             or events.find(b"\n") != len(events) - 2
             or events.rfind(_GOES_ON) < 0
         ):
             return self._take_with_care(events)
         # One event, and the answer goes on after it.
-        self._keep(events)
+        self._block += _PREFIX + events[len(self._prefix) :]
+        if len(self._block) > _BLOCK_BYTES:
+            self._pack()
         if self._hides and (start := events.rfind(_TOKEN_IDS)) >= 0:
             start += len(_TOKEN_IDS)
             return b"%bnull%b" % (events[: start - 1], events[events.find(b"]", start) + 1 :])
@@ -79,7 +87,8 @@ class Journal:
         """Return all events that were kept, None if they were more than may be kept."""
         if self._is_full:
             return None
-        return b"".join([*map(zlib.decompress, self._blocks), *self._pieces])
+        kept = b"".join([*map(zlib.decompress, self._blocks), self._block])
+        return kept.replace(_PREFIX, self._prefix)
 
     def _take_with_care(self, events: bytes) -> bytes:
         if self._splice is not None or events.count(_GOES_ON) != events.count(b"\n\n"):
@@ -122,16 +131,16 @@ class Journal:
             raise ExchangeError(FailureKind.TRUNCATED, "ended its stream without a finish_reason")
 
     def _keep(self, events: bytes) -> None:
-        self._pieces.append(events)
-        self._bytes += len(events)
-        if self._bytes > _BLOCK_BYTES:
+        if not self._prefix and (found := _DIFFERENCE.match(events)) is not None:
+            self._prefix = found[0]
+        self._block += events.replace(_PREFIX, b"")
+        if len(self._block) > _BLOCK_BYTES:
             self._pack()
 
     def _pack(self) -> None:
         if not self._is_full:
-            self._blocks.append(zlib.compress(b"".join(self._pieces), 1))
+            self._blocks.append(zlib.compress(self._block, 1))
             self._is_full = sum(map(len, self._blocks)) > self._limit
         if self._is_full:
             self._blocks.clear()
-        self._pieces.clear()
-        self._bytes = 0
+        self._block.clear()
