@@ -15,8 +15,6 @@ from functional.router_fixture import (
     COMPLETIONS,
     DONE,
     TRANSFER,
-    Message,
-    Reply,
     chat,
     generated,
     has_ipv6,
@@ -169,29 +167,6 @@ async def test_the_model_is_rewritten_for_the_engines() -> None:
 
         requests = rig.prefill[0].requests + rig.decode[0].requests
     assert [message.json["model"] for message in requests] == ["/models/m"] * 2
-
-
-@on_uvloop
-async def test_other_calls_go_to_aggregated_engines_as_they_are() -> None:
-    async def embedded(request: Message, reply: Reply) -> None:
-        await reply.json({"data": [1.0]}, status=201)
-
-    async with router(prefill=(), decode=[embedded]) as rig:
-        answer = await rig.ask(b'{"model":"m", "input":"x"}', "/v1/embeddings?a=b")
-
-        [message] = rig.decode[0].requests
-    assert (message.first, message.body) == ("POST /v1/embeddings?a=b HTTP/1.1", b'{"model":"m", "input":"x"}')
-    assert (answer.status, answer.json) == (201, {"data": [1.0]})
-
-
-@on_uvloop
-async def test_other_calls_cannot_go_through_prefill_and_decode() -> None:
-    async with router() as rig:
-        answer = await rig.ask({"model": "m", "input": "x"}, "/v1/embeddings")
-
-        assert rig.prefill[0].requests == []
-    assert answer.status == 501
-    assert answer.json["error"]["code"] == "unsupported_by_backend"
 
 
 @on_uvloop

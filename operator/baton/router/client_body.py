@@ -28,13 +28,15 @@ _NOT_FOR_PREFILL = frozenset(
 class ClientBody:
     """A parsed body with its `model`, beside the bytes it was parsed from.
 
-    `addition` is for the engine that generates the answer: further fields, each after a comma.
+    `addition` is for the engine that generates the answer: further fields, each after a comma. `model_at` is where a
+    form has the model's name, None for JSON.
     """
 
     raw: bytes
     fields: dict[str, Any]
     model: str
     addition: bytes = b""
+    model_at: slice | None = None
 
     @property
     def is_streamed(self) -> bool:
@@ -94,6 +96,9 @@ def _base(body: ClientBody, model: str | None) -> bytes:
     replaced = {TRANSFER_PARAMETERS, IDS_WANTED} if body.addition else {TRANSFER_PARAMETERS}
     if replaced.isdisjoint(body.fields) and model in {None, body.model}:
         return body.raw
+    if body.model_at is not None:
+        name = (model or body.model).encode()
+        return b"".join((body.raw[: body.model_at.start], name, body.raw[body.model_at.stop :]))
     fields = {key: value for key, value in body.fields.items() if key not in replaced}
     return orjson.dumps(fields | {"model": model or body.model})
 

@@ -34,11 +34,15 @@ _MODELS = {
     "/v1/chat/completions": Action.GENERATE,
     "/v1/completions": Action.GENERATE,
 }
+# Engines serve these at the root too (vLLM and the APIs of Jina and Cohere have them there).
+_FORWARDED = dict.fromkeys(
+    ("/tokenize", "/detokenize", "/pooling", "/classify", "/score", "/rerank", "/v2/rerank"), Action.FORWARD
+)
 _POSTED = frozenset({Action.GENERATE, Action.FORWARD})
 
 ADMIN_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _METRICS)
-PUBLIC_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _MODELS)
-PUBLIC_PATHS_WITH_METRICS: Mapping[str, Action] = MappingProxyType(_PROBES | _MODELS | _METRICS)
+PUBLIC_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _MODELS | _FORWARDED)
+PUBLIC_PATHS_WITH_METRICS: Mapping[str, Action] = MappingProxyType({**PUBLIC_PATHS, **_METRICS})
 
 
 def resolve(method: str, path: str, *, paths: Mapping[str, Action]) -> Action | ApiError:

@@ -16,6 +16,7 @@ from baton.router.call import Call, UpstreamError
 from baton.router.client_body import parse_body
 from baton.router.connectors.registry import AGGREGATED, CONNECTORS
 from baton.router.errors import JSON, SHOWN, ApiError, render_error
+from baton.router.form_body import is_form, parse_form
 from baton.router.relay import Relay
 from baton.router.replay import Ending
 from baton.router.replayer import Replayer
@@ -73,7 +74,7 @@ class Story:
 
     async def tell(self) -> ApiError | None:
         """Have the request answered, or return why it was not."""
-        body = parse_body(self._request.body)
+        body = self._read_body()
         if isinstance(body, ApiError):
             return body
         self._record.model = body.model
@@ -95,6 +96,12 @@ class Story:
             self._response.send(error.status, headers, render_error(error))
         elif self._relay is not None:
             self._relay.break_off(error)
+
+    def _read_body(self) -> ClientBody | ApiError:
+        content_type = self._request.header(b"content-type") or b""
+        if is_form(content_type) and not self._is_generation:
+            return parse_form(self._request.body, content_type)
+        return parse_body(self._request.body)
 
     async def _try_until_answered(self, match: Match, body: ClientBody) -> ApiError | None:
         replayer = None

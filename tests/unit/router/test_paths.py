@@ -12,6 +12,8 @@ from baton.router.paths import ADMIN_PATHS, PUBLIC_PATHS, PUBLIC_PATHS_WITH_METR
         ("POST", "/v1/chat/completions", Action.GENERATE),
         ("POST", "/v1/completions", Action.GENERATE),
         ("POST", "/v1/embeddings", Action.FORWARD),
+        ("POST", "/tokenize", Action.FORWARD),
+        ("POST", "/v2/rerank", Action.FORWARD),
         ("GET", "/v1/models", Action.MODELS),
         ("HEAD", "/healthz", Action.HEALTH),
         ("GET", "/readyz", Action.READY),
