@@ -118,6 +118,8 @@ class StaticDirectory:
         self.in_flight: Counter[str] = Counter()
         self.body_bytes: Counter[str] = Counter()
         self.facts: list[RequestFacts] = []
+        self.outcomes: list[tuple[str, bool]] = []
+        self.full = False
 
     def models(self) -> list[str]:
         return ["m"]
@@ -132,6 +134,15 @@ class StaticDirectory:
             if not names & excluded:
                 return choice
         return None
+
+    def is_full(self, match: Match) -> bool:
+        return self.full
+
+    def failed(self, endpoint: Endpoint) -> None:
+        self.outcomes.append((endpoint.name, False))
+
+    def answered(self, endpoint: Endpoint) -> None:
+        self.outcomes.append((endpoint.name, True))
 
     def started(self, endpoint: Endpoint, body_bytes: int) -> None:
         self.in_flight[endpoint.name] += 1

@@ -22,6 +22,7 @@ from functional.router_fixture import (
     generated,
     on_uvloop,
     prefilled,
+    request,
     router,
     said,
     sse,
@@ -197,6 +198,47 @@ async def test_no_ready_pair_is_told_with_a_time_to_come_back() -> None:
 
     assert (answer.status, answer.headers["retry-after"]) == (503, "7")
     assert answer.json["error"]["code"] == "no_ready_endpoints"
+
+
+@on_uvloop
+async def test_busy_endpoints_are_told_with_a_time_to_come_back() -> None:
+    async with router(prefill=()) as rig:
+        rig.directory.choices, rig.directory.full = [], True
+        answer = await rig.ask(chat())
+
+    assert (answer.status, answer.headers["retry-after"]) == (429, "5")
+    assert (answer.json["error"]["code"], answer.json["error"]["type"]) == (
+        "too_many_requests",
+        "invalid_request_error",
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "is_well"), [(200, True), (400, True), (404, True), (429, True), (500, False), (503, False)]
+)
+@on_uvloop
+async def test_the_directory_hears_how_each_call_ended(status: int, is_well: bool) -> None:
+    async def answers(request: Message, reply: Reply) -> None:
+        await reply.json({}, status=status)
+
+    async with router(decode=[answers], attempts=0) as rig:
+        await rig.ask(chat())
+
+        assert rig.directory.outcomes == [("ns/p0:8000", True), ("ns/d0:8000", is_well)]
+
+
+@on_uvloop
+async def test_a_call_that_the_client_left_says_nothing_of_the_endpoint() -> None:
+    async def never_answers(request: Message, reply: Reply) -> None:
+        await reply.client_gone()
+
+    async with router(prefill=(), decode=[never_answers]) as rig:
+        client = await rig.send(request(chat()))
+        await eventually(lambda: len(rig.decode[0].requests) == 1)
+        client.close()
+        await eventually(lambda: rig.decode[0].abandoned == 1)
+
+        assert rig.directory.outcomes == []
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])

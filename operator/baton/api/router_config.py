@@ -53,6 +53,12 @@ class BackendConfig(ApiModel):
     protocol: Protocol = Field(default=Protocol.HTTP, description="Protocol of the API port.")
     timeout: float | None = Field(default=None, gt=0, description="Seconds until the first byte, all tries together.")
     retry: RetryPolicy = Field(default_factory=RetryPolicy, description="Further tries.")
+    max_requests: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests in flight at one endpoint, from one router process; when all endpoints have so many, "
+        "further requests are answered 429. Unset: no limit.",
+    )
     selector: PodSelector | None = Field(default=None, description="Pods of this backend.")
     endpoints: list[StaticEndpoints] = Field(default_factory=list, description="Endpoints at fixed addresses.")
 

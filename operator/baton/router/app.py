@@ -20,6 +20,7 @@ from baton.router.config_file import ConfigFile
 from baton.router.live_directory import LiveDirectory
 from baton.router.server import RouterServer
 from baton.router.watch import ConfigWatch
+from baton.routing.ejection import EjectionPolicy
 from baton.telemetry import directory_metrics
 from baton.telemetry.logs import event
 from baton.telemetry.loop_lag import measure_loop_lag
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from baton.router.data_path_settings import DataPathSettings
     from baton.router.settings import RouterSettings
 
 _logger = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ async def run(settings: RouterSettings) -> None:
 
     """
     stop, hurry = _signals()
-    directory = LiveDirectory(random.random)
+    directory = LiveDirectory(random.random, ejection=_ejection(settings.data_path))
     _show_endpoints(directory)
     async with AsyncExitStack() as resources:
         follow = await _source(settings, directory, resources)
@@ -159,7 +161,12 @@ def _engine_tls(authority: Path | None) -> ssl.SSLContext | None:
         raise StartError(f"{authority}: {error}; give a PEM file") from error
 
 
+def _ejection(settings: DataPathSettings) -> EjectionPolicy:
+    return EjectionPolicy(settings.eject_after, settings.eject_time, settings.longest_ejection)
+
+
 def _show_endpoints(directory: LiveDirectory) -> None:
+    directory_metrics.EJECTED.set_function(directory.ejected)
     for phase in Phase:
         directory_metrics.ENDPOINTS.labels(phase.value).set_function(partial(_count, directory, phase))
 

@@ -20,6 +20,7 @@ from baton.router.wire.pool import Address
 if TYPE_CHECKING:
     from baton.router.client_body import ClientBody
     from baton.router.data_path_settings import DataPathSettings
+    from baton.router.directory import Directory
     from baton.router.reclaim import Reclaimer
     from baton.router.wire.exchange import Linger
     from baton.router.wire.messages import Request
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
 
 # Written anew for each engine; and engines are not to compress what the router has to read.
 _HIDDEN = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding", b"x-request-id"}
+
+# These come from what the request is, or from an engine that is busy; another endpoint would do no better.
+_NOT_THE_ENDPOINTS = frozenset(
+    {
+        FailureKind.TOO_LARGE,
+        FailureKind.RECOMPUTED,
+        FailureKind.ABORTED,
+        FailureKind.REPLAY_REFUSED,
+        FailureKind.DIVERGED,
+    }
+)
 
 
 class UpstreamError(Exception):
@@ -88,6 +100,7 @@ class Call:
         request_id: str,
         deadline: float,
         pool: ConnectionPool,
+        directory: Directory,
         settings: DataPathSettings,
         reclaimer: Reclaimer,
     ) -> None:
@@ -98,6 +111,7 @@ class Call:
         self.settings = settings
         self.reclaimer = reclaimer
         self._pool = pool
+        self._directory = directory
         self._first_line = b"POST %b HTTP/1.1\r\n" % request.target
         headers = end_to_end(request.headers, hidden=_HIDDEN)
         headers.append((b"x-request-id", request_id.encode()))
@@ -157,4 +171,7 @@ class Call:
                 linger=linger,
             )
         except ExchangeError as error:
+            if error.kind not in _NOT_THE_ENDPOINTS:
+                self._directory.failed(endpoint)
             raise UpstreamError(endpoint, error.kind, str(error)) from None
+        self._directory.answered(endpoint)

@@ -32,10 +32,13 @@ class DataPathSettings:
     beyond the retries of the backend; `max_journal_bytes` kept of each, packed to about a
     tenth; `asks_for_token_ids` makes engines tell token ids, which `return_token_ids` of vLLM does: the exact way.
 
-    `retry_after` is what a client is told to wait when no endpoint is ready. `names_endpoints` adds the response
-    headers `x-baton-prefill` and `x-baton-decode`. `has_public_metrics` serves `/metrics` to clients too, not only on
-    the admin listener. `drain_notice` is how long the router goes on accepting connections once it has turned unready;
-    about 5 behind a Kubernetes Service, whose clients hear of it late.
+    Endpoints: `eject_after` failures in a row (0: never) an endpoint is left out for `eject_time`, then probed with
+    one request at a time, and left out twice as long, up to `longest_ejection`, whenever a probe fails.
+
+    `retry_after` is what a client is told to wait when no endpoint is ready or all are busy. `names_endpoints` adds the
+    response headers `x-baton-prefill` and `x-baton-decode`. `has_public_metrics` serves `/metrics` to clients too, not
+    only on the admin listener. `drain_notice` is how long the router goes on accepting connections once it has turned
+    unready; about 5 behind a Kubernetes Service, whose clients hear of it late.
     """
 
     max_connections: int = 10_000
@@ -62,6 +65,10 @@ class DataPathSettings:
     max_replays: int = 64
     max_journal_bytes: int = MIB
     asks_for_token_ids: bool = True
+
+    eject_after: int = 3
+    eject_time: float = 5.0
+    longest_ejection: float = 60.0
 
     retry_after: int = 5
     names_endpoints: bool = True

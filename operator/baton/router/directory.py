@@ -27,7 +27,16 @@ class Directory(Protocol):
         """Return the backend for a request, or None when no route takes it."""
 
     def choose(self, match: Match, *, excluded: AbstractSet[str] = frozenset()) -> Choice | None:
-        """Return the endpoints for one try, leaving out the excluded endpoint names; None when none are ready."""
+        """Return the endpoints for one try, leaving out the excluded endpoint names; None when none can take it."""
+
+    def is_full(self, match: Match) -> bool:
+        """Tell whether endpoints are ready, but all of them have as many requests in flight as they may have."""
+
+    def failed(self, endpoint: Endpoint) -> None:
+        """Count a call of an endpoint that brought no usable answer, through no fault of the request."""
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """Count a call of an endpoint that ended well, with a refusal of the request (4xx) too."""
 
     def started(self, endpoint: Endpoint, body_bytes: int) -> None:
         """Count a request as in flight at an endpoint."""

@@ -5,12 +5,17 @@ Watches nothing: whoever does publishes documents and passes on the changes of p
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING
 
 from baton.router.endpoints import EndpointSet, PodSet, selection_of
-from baton.routing.pick.least_loaded import choose_one, choose_pair
+from baton.routing.ejection import EjectionPolicy, Ejections
+from baton.routing.pick.selection import Selection
 from baton.routing.table import RoutingTable
 from baton.routing.types import Load
+from baton.telemetry import directory_metrics
+from baton.telemetry.logs import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
     from baton.routing.endpoints import PodFacts
     from baton.routing.types import Choice, Endpoint, Match, RequestFacts
 
+_logger = logging.getLogger(__name__)
+
 
 class LiveDirectory:
     """A `baton.router.directory.Directory`. `roll` returns random numbers from 0 up to but not including 1.
@@ -27,8 +34,16 @@ class LiveDirectory:
     Everything happens in the event loop's thread, so each request sees all of a change or nothing of it.
     """
 
-    def __init__(self, roll: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        roll: Callable[[], float],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        ejection: EjectionPolicy = EjectionPolicy(),  # noqa: B008 # a frozen value
+    ) -> None:
         self._roll = roll
+        self._clock = clock
+        self._ejections = Ejections(ejection)
         self._is_ready = False
         self._table = RoutingTable.build(())
         self._sets: dict[str, EndpointSet] = {}
@@ -55,22 +70,41 @@ class LiveDirectory:
         return self._table.match(facts, self._roll())
 
     def choose(self, match: Match, *, excluded: AbstractSet[str] = frozenset()) -> Choice | None:
-        """Return the endpoints for one try, leaving out the excluded endpoint names; None when none are ready.
+        """Return the endpoints for one try, leaving out the excluded endpoint names; None when none can take it.
 
         A backend with prefill and decode pods takes pairs only. Any other takes endpoints that do whole requests, or
         pairs if its endpoints announce that they are prefill and decode.
         """
-        found = self._set_of(match)
-        if found is None:
-            return None
-        groups = found.groups
-        if match.backend.pd_group is None and groups.aggregated:
-            return choose_one(groups, loads=self._loads, excluded=excluded, roll=self._roll())
-        rolls = (self._roll(), self._roll(), self._roll())
-        return choose_pair(groups, loads=self._loads, excluded=excluded, rolls=rolls)
+        selection = self._selection(match, excluded)
+        return selection.best(limit=match.backend.max_requests) if selection is not None else None
+
+    def is_full(self, match: Match) -> bool:
+        """Tell whether endpoints are ready, but all of them have as many requests in flight as they may have."""
+        limit, selection = match.backend.max_requests, self._selection(match, frozenset())
+        if limit is None or selection is None:
+            return False
+        return selection.best(limit=limit) is None and selection.best(limit=None) is not None
+
+    def failed(self, endpoint: Endpoint) -> None:
+        """Count a call of an endpoint that brought no usable answer. A few in a row eject it for a while."""
+        if self._ejections.failed(endpoint.name, self._clock()):
+            self._ejections.keep_only({found.name for found in self.endpoints()})
+            directory_metrics.EJECTIONS.labels(endpoint.phase.value).inc()
+            event(
+                _logger, logging.WARNING, "endpoint keeps failing and is left out for a while", endpoint=endpoint.name
+            )
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """Count a call of an endpoint that ended well, with a refusal of the request (4xx) too."""
+        self._ejections.answered(endpoint.name)
+
+    def ejected(self) -> int:
+        """Return how many endpoints are ejected."""
+        return len(self._ejections)
 
     def started(self, endpoint: Endpoint, body_bytes: int) -> None:
         """Count a request as in flight at an endpoint."""
+        self._ejections.chosen(endpoint.name, self._clock())
         load = self._loads.get(endpoint.name)
         if load is None:
             self._loads[endpoint.name] = Load(1, body_bytes)
@@ -120,6 +154,19 @@ class LiveDirectory:
     def set_ready(self) -> None:
         """Say that configuration and endpoints have been read. It stays so, whatever is out of reach later."""
         self._is_ready = True
+
+    def _selection(self, match: Match, excluded: AbstractSet[str]) -> Selection | None:
+        found = self._set_of(match)
+        if found is None:
+            return None
+        return Selection(
+            found.groups,
+            is_paired=match.backend.pd_group is not None or not found.groups.aggregated,
+            loads=self._loads,
+            rolls=(self._roll(), self._roll(), self._roll()),
+            excluded=excluded,
+            ejected=self._ejections.closed(self._clock()),
+        )
 
     def _keep_or_make(
         self, backend: BackendConfig, sets: dict[str, EndpointSet], pods_of: Callable[[PodSet], Iterable[PodFacts]]

@@ -194,6 +194,7 @@ class Story:
             pool=self._pool,
             settings=self._settings,
             reclaimer=self._reclaimer,
+            directory=self._directory,
         )
 
     def _time_limit(self, match: Match, body: ClientBody) -> float:
@@ -219,6 +220,9 @@ class Story:
 
     def _unavailable(self, match: Match) -> ApiError:
         retry_after = (b"retry-after", b"%d" % self._settings.retry_after)
+        if self._directory.is_full(match):
+            message = f"All endpoints of backend '{match.backend.name}' have as many requests as they may have."
+            return ApiError(429, "too_many_requests", message, headers=(retry_after,))
         message = f"No endpoints of backend '{match.backend.name}' are ready."
         return ApiError(503, "no_ready_endpoints", message, headers=(retry_after,))
 

@@ -12,3 +12,7 @@ PODS_REJECTED = Counter(
     "baton_router_pods_rejected", "Pods that are no endpoints because their endpoint annotation is wrong."
 )
 ENDPOINTS = Gauge("baton_router_endpoints", "Endpoints that take requests now, by phase.", ["phase"])
+EJECTIONS = Counter(
+    "baton_router_ejections", "Endpoints left out for a while because calls of them kept failing, by phase.", ["phase"]
+)
+EJECTED = Gauge("baton_router_endpoints_ejected", "Endpoints that are left out, or probed, after failures.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from baton.router.endpoints import PodSet
 from baton.router.live_directory import LiveDirectory
+from baton.routing.ejection import EjectionPolicy
 from baton.routing.endpoints import PodFacts, facts_of
 from baton.routing.types import RequestFacts
 from routing_builders import PD_GROUP, config, pod, selector
@@ -161,3 +162,46 @@ def test_backends_of_one_name_in_two_documents_stay_apart() -> None:
     directory = directory_of(one, other)
     ports = [choice.decode.port for model in "mn" if (choice := directory.choose(match_of(directory, model)))]
     assert ports == [1, 2]
+
+
+def test_an_endpoint_that_keeps_failing_is_left_out_for_a_while() -> None:
+    now = 100.0
+    directory = LiveDirectory(lambda: 0.0, clock=lambda: now, ejection=EjectionPolicy(failures=2))
+    directory.publish([config(backend=static(1, 2))])
+    first, second = sorted(directory.endpoints(), key=lambda endpoint: endpoint.port)
+    for _ in range(2):
+        directory.failed(first)
+
+    assert (chosen(directory), directory.ejected()) == (second.name, 1)
+    now = 105.0
+    assert chosen(directory) == first.name
+    directory.started(first, 1)
+    directory.finished(first, 1)
+    assert chosen(directory) == second.name
+    directory.answered(first)
+    assert (chosen(directory), directory.ejected()) == (first.name, 0)
+
+
+def test_an_endpoint_that_is_gone_when_it_fails_is_not_remembered() -> None:
+    directory = LiveDirectory(lambda: 0.0, ejection=EjectionPolicy(failures=1))
+    directory.publish([config(backend=static(1))])
+    [gone] = directory.endpoints()
+    directory.publish([config(backend=static(2))])
+    directory.failed(gone)
+
+    assert directory.ejected() == 0
+
+
+def test_a_backend_whose_endpoints_have_all_they_may_have_is_full() -> None:
+    directory = directory_of(config(backend=static(1, maxRequests=1)))
+    [endpoint] = directory.endpoints()
+    assert not directory.is_full(match_of(directory))
+    directory.started(endpoint, 1)
+
+    assert (chosen(directory), directory.is_full(match_of(directory))) == (None, True)
+
+
+def test_a_backend_without_endpoints_or_limit_is_not_full() -> None:
+    assert not directory_of(config()).is_full(match_of(directory_of(config())))
+    directory = directory_of(config(backend={"maxRequests": 1}))
+    assert not directory.is_full(match_of(directory))

@@ -24,10 +24,15 @@ _IDLE = Load()
 
 
 def choose_one(
-    groups: EndpointGroups, *, loads: Mapping[str, Load], excluded: AbstractSet[str], roll: float
+    groups: EndpointGroups,
+    *,
+    loads: Mapping[str, Load],
+    excluded: AbstractSet[str],
+    avoided: AbstractSet[str] = frozenset(),
+    roll: float,
 ) -> Choice | None:
-    """Return the least loaded aggregated endpoint that is not excluded, or None."""
-    found = least_loaded(groups.aggregated, loads=loads, excluded=excluded, roll=roll)
+    """Return the least loaded aggregated endpoint that is not excluded, or None; an avoided one only if need be."""
+    found = least_loaded(groups.aggregated, loads=loads, excluded=excluded, avoided=avoided, roll=roll)
     if found is None:
         return None
     return Choice(found, reason=f"least loaded: {loads.get(found.name, _IDLE).requests} in flight")
@@ -38,16 +43,19 @@ def choose_pair(
     *,
     loads: Mapping[str, Load],
     excluded: AbstractSet[str],
+    avoided: AbstractSet[str] = frozenset(),
     rolls: tuple[float, float, float],
 ) -> Choice | None:
     """Return a prefill and a decode endpoint that fit each other and are not excluded, or None.
+
+    An avoided one is chosen only where its side of the group has no other.
 
     Inside a group both sides are the least loaded ones. Between groups the lowest sum of both sides' requests wins,
     each relative to the largest among the groups compared: prefill has few requests in flight and decode many, and
     neither may hide the other. If all are equally loaded, all decode endpoints are equally likely. The rolls are for
     the group, the prefill and the decode endpoint.
     """
-    pairs = _best_pairs(groups, loads=loads, excluded=excluded, rolls=rolls)
+    pairs = _best_pairs(groups, loads=loads, excluded=excluded, avoided=avoided, rolls=rolls)
     if not pairs:
         return None
     prefill, decode = pairs[0] if len(pairs) == 1 else _least_loaded_pair(pairs, loads)
@@ -60,14 +68,23 @@ def choose_pair(
 
 
 def least_loaded(
-    endpoints: Sequence[Endpoint], *, loads: Mapping[str, Load], excluded: AbstractSet[str], roll: float
+    endpoints: Sequence[Endpoint],
+    *,
+    loads: Mapping[str, Load],
+    excluded: AbstractSet[str],
+    avoided: AbstractSet[str] = frozenset(),
+    roll: float,
 ) -> Endpoint | None:
     """Return the endpoint with the fewest requests in flight, then the fewest bytes, or None if all are excluded.
+
+    The avoided ones count only if there are no others.
 
     `roll` selects among equal ones, and where to begin among more than MOST_ENDPOINTS.
     """
     if excluded:
         endpoints = [endpoint for endpoint in endpoints if endpoint.name not in excluded]
+    if avoided:
+        endpoints = [endpoint for endpoint in endpoints if endpoint.name not in avoided] or endpoints
     if len(endpoints) > MOST_ENDPOINTS:
         position = roll * len(endpoints)
         start = int(position)
@@ -94,13 +111,14 @@ def _best_pairs(
     *,
     loads: Mapping[str, Load],
     excluded: AbstractSet[str],
+    avoided: AbstractSet[str],
     rolls: tuple[float, float, float],
 ) -> list[tuple[Endpoint, Endpoint]]:
     """Return the least loaded prefill and decode endpoint of some groups, a random group first."""
     found: list[tuple[Endpoint, Endpoint]] = []
     for pair in _from_random(groups, rolls[0]):
-        prefill = least_loaded(pair.prefills, loads=loads, excluded=excluded, roll=rolls[1])
-        decode = least_loaded(pair.decodes, loads=loads, excluded=excluded, roll=rolls[2])
+        prefill = least_loaded(pair.prefills, loads=loads, excluded=excluded, avoided=avoided, roll=rolls[1])
+        decode = least_loaded(pair.decodes, loads=loads, excluded=excluded, avoided=avoided, roll=rolls[2])
         if prefill is not None and decode is not None:
             found.append((prefill, decode))
             if len(found) == MOST_GROUPS:
