@@ -26,6 +26,7 @@ class StaticEndpoints(ApiModel):
     ranks: int = Field(default=1, ge=1, description="DP ranks on consecutive ports.")
     phase: Phase = Field(default=Phase.AGGREGATED, description="prefill, decode or aggregated.")
     group: str = Field(default="", description="Only endpoints of one group pair up.")
+    protocol: Protocol | None = Field(default=None, description="http or https; unset means the backend's.")
 
 
 class PodSelector(ApiModel):
@@ -86,6 +87,9 @@ class RouteConfig(ApiModel):
         default="", description="Creation time, RFC 3339; of routes with one model name the oldest is asked first."
     )
     model_name: str | None = Field(default=None, description="Model name in requests.")
+    any_model: bool = Field(
+        default=False, description="Also takes requests for models that no route names. In a file only."
+    )
     lora_adapters: list[str] = Field(
         default_factory=list, description="Adapter names that go the same way and are not rewritten."
     )

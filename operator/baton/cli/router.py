@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import click
 
-from baton.api.router_config import RouterConfig
+from baton.api.endpoints import Phase
+from baton.api.router_config import RouterConfig, StaticEndpoints
+from baton.api.traffic import KVConnectorType
 from baton.cli.running import run_long
 from baton.router.config_file import ConfigFileError
 from baton.router.data_path_settings import DataPathSettings
 from baton.router.settings import RouterSettings
+from baton.routing.engine_list import read_engine
 from baton.telemetry import logs
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+_Engines = tuple[StaticEndpoints, ...]
 
 _DEFAULTS = RouterSettings()
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -93,6 +98,17 @@ def _data_path_options(command: Command) -> Command:
     return command
 
 
+def _engine_option(flag: str, phase: Phase, text: str) -> Callable[[Command], Command]:
+    def read(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[StaticEndpoints, ...]:
+        texts = [text for value in values for text in value.split(",") if text.strip()]
+        try:
+            return tuple(read_engine(text, phase) for text in texts)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}.") from error
+
+    return click.option(flag, multiple=True, metavar="URL", callback=read, help=text)
+
+
 def _refuse_negative(_context: click.Context, _option: click.Parameter, value: float) -> float:
     if not value >= 0:  # NaN too
         raise click.BadParameter(f"{value} is not 0 or more.")
@@ -121,6 +137,23 @@ def _print_schema(context: click.Context, _option: click.Parameter, is_wanted: b
     type=_PORT,
     metavar="PORT",
     help="Port of the same; 0 takes a free one.",
+)
+@_engine_option("--prefill", Phase.PREFILL, "An engine that prefills; may be repeated. No file, no Kubernetes then.")
+@_engine_option("--decode", Phase.DECODE, "An engine that decodes; may be repeated.")
+@_engine_option("--url", Phase.AGGREGATED, "An engine that does both, instead of the two above; may be repeated.")
+@click.option(
+    "--connector",
+    type=click.Choice([kind.value for kind in KVConnectorType]),
+    default=_DEFAULTS.connector.value,
+    callback=lambda _context, _option, value: KVConnectorType(value),
+    help="How KV goes from --prefill to --decode.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Model that these engines serve; may be repeated. Default: any name is passed on to them.",
 )
 @click.option(
     "--config", type=_FILE, help="File with routes and endpoints, instead of Kubernetes. Changes are followed."
@@ -160,9 +193,11 @@ def router(*, log_level: str, log_format: str, **options: object) -> None:
     """
     logs.configure(log_level, "json" if log_format == "json" else "text")
     data_path = {name: options.pop(name) for name in DATA_PATH_HELP}
+    engines = [engine for kind in ("prefill", "decode", "url") for engine in cast("_Engines", options.pop(kind))]
     try:
         settings = RouterSettings(
             data_path=DataPathSettings(**data_path),  # type: ignore[arg-type] # click has checked the types
+            engines=tuple(engines),
             **options,  # type: ignore[arg-type] # as above
         )
     except ValueError as error:

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 from baton.api.endpoints import Phase
 from baton.kube.connect import connect
 from baton.kube.errors import ConfigurationError
+from baton.router.administration import Administration
 from baton.router.config_file import ConfigFile
+from baton.router.engine_client import EngineClient
 from baton.router.live_directory import LiveDirectory
 from baton.router.server import RouterServer
+from baton.router.standalone import StandaloneEngines
 from baton.router.watch import ConfigWatch
 from baton.routing.ejection import EjectionPolicy
 from baton.telemetry import directory_metrics
@@ -26,7 +29,7 @@ from baton.telemetry.logs import event
 from baton.telemetry.loop_lag import measure_loop_lag
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -54,8 +57,13 @@ async def run(settings: RouterSettings) -> None:
     directory = LiveDirectory(random.random, ejection=_ejection(settings.data_path))
     _show_endpoints(directory)
     async with AsyncExitStack() as resources:
-        follow = await _source(settings, directory, resources)
-        server = RouterServer(settings.data_path, directory, engine_tls=_engine_tls(settings.engine_authority))
+        engine_tls = _engine_tls(settings.engine_authority)
+        administration, follow = None, None
+        if settings.engines:
+            administration, follow = _engines(settings, directory, resources, engine_tls)
+        else:
+            follow = await _source(settings, directory, resources)
+        server = RouterServer(settings.data_path, directory, engine_tls=engine_tls, administration=administration)
         resources.push_async_callback(server.close)
         await _listen(server, settings)
         try:
@@ -85,6 +93,28 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     return stop, hurry
 
 
+def _engines(
+    settings: RouterSettings, directory: LiveDirectory, resources: AsyncExitStack, tls: ssl.SSLContext | None
+) -> tuple[Administration, Callable[[], Coroutine[Any, Any, None]]]:
+    """Return what changes the engines of the command line, and what keeps the directory up to date with them."""
+    client = EngineClient(tls=tls)
+    resources.callback(client.close)
+    engines = StandaloneEngines(
+        settings.engines,
+        connector=settings.connector,
+        models=settings.models,
+        client=client,
+        publish=lambda document: directory.publish([document]),
+    )
+    engines.start()
+    directory.set_ready()
+
+    async def loads() -> Mapping[str, int]:
+        return directory.loads()
+
+    return Administration(engines, client, loads=loads), engines.follow
+
+
 async def _source(
     settings: RouterSettings, directory: LiveDirectory, resources: AsyncExitStack
 ) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -96,7 +126,7 @@ async def _source(
     try:
         client = await resources.enter_async_context(await connect(settings.kubeconfig, settings.context))
     except ConfigurationError as error:
-        raise StartError(f"{error}; or run without Kubernetes: --config FILE") from error
+        raise StartError(f"{error}; or run without Kubernetes: --config FILE, or --prefill and --decode") from error
     return ConfigWatch(client, directory, namespaces=settings.namespaces).run
 
 

@@ -16,6 +16,7 @@ from baton.router.record import RequestRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from baton.router.administration import Administration
     from baton.router.directory import Directory
     from baton.router.handler import Handler
     from baton.router.wire.client_response import ClientResponse
@@ -34,12 +35,19 @@ class RouterApplication:
     """What a listener serves: the paths of its table."""
 
     def __init__(
-        self, handler: Handler, directory: Directory, readiness: Readiness, *, paths: Mapping[str, Action]
+        self,
+        handler: Handler,
+        directory: Directory,
+        readiness: Readiness,
+        *,
+        paths: Mapping[str, Action],
+        administration: Administration | None = None,
     ) -> None:
         self._handler = handler
         self._directory = directory
         self._readiness = readiness
         self._paths = paths
+        self._administration = administration
 
     async def serve(self, request: Request, response: ClientResponse) -> None:
         """Answer a request."""
@@ -57,6 +65,17 @@ class RouterApplication:
                 self._answer_readiness(response)
             case Action.METRICS:
                 response.send(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], generate_latest())
+            case _:
+                await self._administer(action, request, response)
+
+    async def _administer(self, action: Action, request: Request, response: ClientResponse) -> None:
+        if self._administration is None:
+            raise ValueError(f"the paths have {action}, but there is nobody to do it")
+        result = await self._administration.act(action, request.body)
+        if isinstance(result, ApiError):
+            self._answer_error(result, response, method=request.method, path=request.path)
+        else:
+            response.send(result.status, [JSON], orjson.dumps(result.content))
 
     def refuse(self, refusal: Refusal, response: ClientResponse) -> None:
         """Answer a client whose request could not be read."""

@@ -119,6 +119,10 @@ class LiveDirectory:
         else:
             self._loads[endpoint.name] = Load(load.requests - 1, load.body_bytes - body_bytes)
 
+    def loads(self) -> dict[str, int]:
+        """Return the requests in flight by endpoint name, of endpoints that are gone too."""
+        return {name: load.requests for name, load in self._loads.items()}
+
     def publish(
         self, configs: Iterable[RouterConfig], *, pods_of: Callable[[PodSet], Iterable[PodFacts]] = lambda _: ()
     ) -> None:

@@ -26,6 +26,14 @@ class Action(StrEnum):
     READY = "ready"
     METRICS = "metrics"
 
+    ENGINES = "engines"
+    """The list of a standalone router's engines, as the following change it."""
+
+    ADD_ENGINES = "add-engines"
+    REMOVE_ENGINES = "remove-engines"
+    RESET_PREFIX_CACHES = "reset-prefix-caches"
+    COUNT_ENGINES = "count-engines"
+
 
 _PROBES = {"/healthz": Action.HEALTH, "/readyz": Action.READY}
 _METRICS = {"/metrics": Action.METRICS}
@@ -38,8 +46,21 @@ _MODELS = {
 _FORWARDED = dict.fromkeys(
     ("/tokenize", "/detokenize", "/pooling", "/classify", "/score", "/rerank", "/v2/rerank"), Action.FORWARD
 )
-_POSTED = frozenset({Action.GENERATE, Action.FORWARD})
+_POSTED = frozenset(
+    {Action.GENERATE, Action.FORWARD, Action.ADD_ENGINES, Action.REMOVE_ENGINES, Action.RESET_PREFIX_CACHES}
+)
 
+STANDALONE_PUBLIC_PATHS: Mapping[str, Action] = MappingProxyType({"/healthcheck": Action.COUNT_ENGINES})
+# The paths of vllm-ascend's example proxy, besides the list.
+STANDALONE_ADMIN_PATHS: Mapping[str, Action] = MappingProxyType(
+    {
+        **STANDALONE_PUBLIC_PATHS,
+        "/instances": Action.ENGINES,
+        "/instances/add": Action.ADD_ENGINES,
+        "/instances/remove": Action.REMOVE_ENGINES,
+        "/reset_prefix_cache": Action.RESET_PREFIX_CACHES,
+    }
+)
 ADMIN_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _METRICS)
 PUBLIC_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _MODELS | _FORWARDED)
 PUBLIC_PATHS_WITH_METRICS: Mapping[str, Action] = MappingProxyType({**PUBLIC_PATHS, **_METRICS})
@@ -51,7 +72,10 @@ def resolve(method: str, path: str, *, paths: Mapping[str, Action]) -> Action | 
     if action is None and path.startswith("/v1/") and "/v1/models" in paths:
         action = Action.FORWARD
     if action is None:
-        return ApiError(404, "unknown_path", f"There is no {path[:SHOWN]} here.")
+        hint = (
+            " It is on the admin port of a router that was given its engines." if path in STANDALONE_ADMIN_PATHS else ""
+        )
+        return ApiError(404, "unknown_path", f"There is no {path[:SHOWN]} here.{hint}")
     allowed = ("POST",) if action in _POSTED else ("GET", "HEAD")
     if method not in allowed:
         message = f"{path[:SHOWN]} takes {' or '.join(allowed)}, not {method}."

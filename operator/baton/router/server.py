@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from baton.router.application import RouterApplication
 from baton.router.handler import Handler
-from baton.router.paths import ADMIN_PATHS, PUBLIC_PATHS, PUBLIC_PATHS_WITH_METRICS, Action
+from baton.router.paths import (
+    ADMIN_PATHS,
+    PUBLIC_PATHS,
+    PUBLIC_PATHS_WITH_METRICS,
+    STANDALONE_ADMIN_PATHS,
+    STANDALONE_PUBLIC_PATHS,
+    Action,
+)
 from baton.router.reclaim import Reclaimer
 from baton.router.story import Services
 from baton.router.wire.client_connection import ClientConnection, ClientLimits
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
 
+    from baton.router.administration import Administration
     from baton.router.data_path_settings import DataPathSettings
     from baton.router.directory import Directory
 
@@ -38,9 +46,14 @@ class RouterServer:
         *,
         request_ids: Callable[[], str] = lambda: secrets.token_hex(16),
         engine_tls: ssl.SSLContext | None = None,
+        administration: Administration | None = None,
     ) -> None:
-        """Make ids by `request_ids` for requests without one; `engine_tls` is for engines that speak HTTPS."""
+        """Make ids by `request_ids` for requests without one; `engine_tls` is for engines that speak HTTPS.
+
+        `administration` adds the paths by which people change the list of engines.
+        """
         self._settings = settings
+        self._administration = administration
         self._directory = directory
         self._pool = ConnectionPool(_pool_limits(settings), tls=engine_tls)
         self._reclaimer = Reclaimer(directory)
@@ -68,7 +81,9 @@ class RouterServer:
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Accept clients and return the port, a free one if 0 is asked for. May be called for several addresses."""
-        paths = PUBLIC_PATHS_WITH_METRICS if self._settings.has_public_metrics else PUBLIC_PATHS
+        paths = dict(PUBLIC_PATHS_WITH_METRICS if self._settings.has_public_metrics else PUBLIC_PATHS)
+        if self._administration is not None:
+            paths |= STANDALONE_PUBLIC_PATHS
         server = await self._listen(host, port, paths=paths, live=self._clients, tls=tls)
         self._public.append(server)
         router_metrics.CONNECTIONS.set_function(lambda: len(self._clients))
@@ -76,7 +91,10 @@ class RouterServer:
 
     async def start_admin(self, host: str, port: int) -> int:
         """Serve probes and metrics on another port, for as long as the router lives; return the port."""
-        server = await self._listen(host, port, paths=ADMIN_PATHS, live=self._admins)
+        paths = dict(ADMIN_PATHS)
+        if self._administration is not None:
+            paths |= STANDALONE_ADMIN_PATHS
+        server = await self._listen(host, port, paths=paths, live=self._admins)
         self._admin.append(server)
         return _port(server)
 
@@ -124,7 +142,9 @@ class RouterServer:
         tls: ssl.SSLContext | None = None,
     ) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        application = RouterApplication(self._handler, self._directory, self, paths=paths)
+        application = RouterApplication(
+            self._handler, self._directory, self, paths=paths, administration=self._administration
+        )
         return await loop.create_server(
             lambda: ClientConnection(application, self._limits, live=live, loop=loop),
             host,

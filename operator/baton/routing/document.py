@@ -71,7 +71,11 @@ def faults_of_config_map(config: RouterConfig, *, namespace: str) -> list[str]:
 
     Otherwise whoever may write ConfigMaps in one namespace could send requests to any address of the cluster.
     """
-    faults: list[str] = []
+    faults = [
+        f"routes[{number}].anyModel: only a configuration file may take every model; name the model instead"
+        for number, route in enumerate(config.routes)
+        if route.any_model
+    ]
     for number, backend in enumerate(config.backends):
         path = f"backends[{number}]"
         if backend.endpoints:
@@ -111,8 +115,8 @@ def _faults_of_endpoints(path: str, backend: BackendConfig) -> Iterator[str]:
 
 
 def _faults_of_route(path: str, route: RouteConfig) -> Iterator[str]:
-    if not route.model_name and not route.lora_adapters:
-        yield f"{path}.modelName: is missing, so no request comes here; set it, or loraAdapters"
+    if not route.model_name and not route.lora_adapters and not route.any_model:
+        yield f"{path}.modelName: is missing, so no request comes here; set it, loraAdapters or anyModel"
     if route.created and not _is_time(route.created):
         yield f"{path}.created: {route.created!r} is no time; write it as 2026-01-31T12:00:00Z or leave it out"
     for number, rule in enumerate(route.rules):

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from baton.api import labels
 from baton.api.endpoints import Phase, PodEndpoints
 from baton.api.meta import JsonObject, problems_of
-from baton.api.router_config import BackendConfig
-from baton.api.traffic import PDGroup
+from baton.api.router_config import BackendConfig, StaticEndpoints
+from baton.api.traffic import PDGroup, Protocol
 from baton.routing.types import Endpoint
 
 LAST_PORT: Final = 65535
@@ -99,6 +99,13 @@ def endpoints_of(pod: PodFacts, backend: BackendConfig) -> tuple[Endpoint, ...]:
 def static_endpoints_of(backend: BackendConfig) -> tuple[Endpoint, ...]:
     """Return the endpoints that a backend's document names itself."""
     return tuple(
+        endpoint for static in backend.endpoints for endpoint in ranks_of(static, default_protocol=backend.protocol)
+    )
+
+
+def ranks_of(static: StaticEndpoints, *, default_protocol: Protocol = Protocol.HTTP) -> tuple[Endpoint, ...]:
+    """Return the DP ranks of an engine at a fixed address."""
+    return tuple(
         Endpoint(
             name=f"[{static.address}]:{port}" if ":" in static.address else f"{static.address}:{port}",
             address=static.address,
@@ -106,9 +113,8 @@ def static_endpoints_of(backend: BackendConfig) -> tuple[Endpoint, ...]:
             rank=port - static.port,
             phase=static.phase,
             group=static.group,
-            protocol=backend.protocol,
+            protocol=static.protocol or default_protocol,
         )
-        for static in backend.endpoints
         for port in range(static.port, static.port + static.ranks)
     )
 

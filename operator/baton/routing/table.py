@@ -34,16 +34,18 @@ class _Rule:
     unchanged: tuple[Match, ...]
 
 
-_Routes = Mapping[str, tuple[tuple[_Rule, ...], ...]]
+_Candidates = tuple[tuple[_Rule, ...], ...]
+_Routes = Mapping[str, _Candidates]
 """By a name that requests use: the rules of each candidate route."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
-    """Routes by model name and by adapter name. Make one with `build`."""
+    """Routes by model name and by adapter name, and those for any name. Make one with `build`."""
 
     _by_model: _Routes
     _by_adapter: _Routes
+    _for_any: _Candidates
 
     @classmethod
     def build(cls, configs: Iterable[RouterConfig]) -> RoutingTable:
@@ -53,6 +55,7 @@ class RoutingTable:
         """
         by_model: dict[str, list[_Candidate]] = {}
         by_adapter: dict[str, list[_Candidate]] = {}
+        for_any: list[_Candidate] = []
         for config in configs:
             backends = {backend.name: backend for backend in config.backends}
             for route in config.routes:
@@ -61,7 +64,9 @@ class RoutingTable:
                     by_model.setdefault(route.model_name, []).append(candidate)
                 for adapter in dict.fromkeys(route.lora_adapters):
                     by_adapter.setdefault(adapter, []).append(candidate)
-        return cls(_by_model=_ordered(by_model), _by_adapter=_ordered(by_adapter))
+                if route.any_model:
+                    for_any.append(candidate)
+        return cls(_by_model=_ordered(by_model), _by_adapter=_ordered(by_adapter), _for_any=_rules_in_order(for_any))
 
     def models(self) -> list[str]:
         """Return the names that requests may use, of models and of LoRA adapters, sorted."""
@@ -70,12 +75,13 @@ class RoutingTable:
     def match(self, facts: RequestFacts, roll: float) -> Match | None:
         """Return the backend for a request. `roll`, from 0 up to but not including 1, selects among weighted targets.
 
-        Adapter names count only where no route has the model name; the name then goes upstream as it is.
+        Adapter names count only where no route has the model name; the name then goes upstream as it is. Routes for any
+        model come last.
         """
         routes = self._by_model.get(facts.model)
-        is_adapter = routes is None
+        is_adapter = routes is None and facts.model in self._by_adapter
         if routes is None:
-            routes = self._by_adapter.get(facts.model, ())
+            routes = self._by_adapter.get(facts.model, self._for_any)
         for rules in routes:
             for rule in rules:
                 if all(condition(facts) for condition in rule.conditions):
@@ -103,7 +109,11 @@ def _age_of(route: RouteConfig) -> tuple[datetime, str]:
 
 
 def _ordered(candidates: Mapping[str, list[_Candidate]]) -> _Routes:
-    return {name: tuple(candidate.rules for candidate in _sorted(found)) for name, found in candidates.items()}
+    return {name: _rules_in_order(found) for name, found in candidates.items()}
+
+
+def _rules_in_order(candidates: list[_Candidate]) -> _Candidates:
+    return tuple(candidate.rules for candidate in _sorted(candidates))
 
 
 def _sorted(candidates: list[_Candidate]) -> list[_Candidate]:

@@ -29,6 +29,13 @@ def test_the_help_lists_the_limits_last() -> None:
         (["--max-connections", "-1"], "-1 is not 0 or more"),
         (["--stall-time", "nan"], "nan is not 0 or more"),
         (["--config", "f", "--namespace", "ns"], "leave out kubeconfig, context and namespace"),
+        (["--prefill", "h:1"], "give engines for --prefill and for --decode"),
+        (["--prefill", "h:1", "--decode", "h:2", "--url", "h:3"], "give engines for --prefill and for --decode"),
+        (["--prefill", "h:1", "--decode", "h:1"], "h:1 is listed more than once"),
+        (["--url", "h"], "'h' has no port"),
+        (["--url", "h:1", "--config", "f"], "engines replace configuration file and Kubernetes"),
+        (["--model", "m"], "a model name belongs to engines"),
+        (["--url", "h:1", "--connector", "x"], "'x' is not one of"),
         (["--tls-key", "f"], "a TLS certificate and its key go together"),
     ],
 )
