@@ -124,6 +124,9 @@ class StaticDirectory:
     def models(self) -> list[str]:
         return ["m"]
 
+    def loads(self) -> dict[str, int]:
+        return dict(self.in_flight)
+
     def match(self, facts: RequestFacts) -> Match | None:
         self.facts.append(facts)
         return Match("default/route", "rule", self.backend, self.model) if facts.model == "m" else None

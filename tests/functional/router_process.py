@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from baton.api.endpoints import Phase
+from baton.cli.router import router
 from functional.router_fixture import Engine, generated
 from routing_builders import config
 
@@ -32,6 +34,8 @@ class Router:
     process: asyncio.subprocess.Process
     session: aiohttp.ClientSession
     log: list[str] = field(default_factory=list)
+    exit_code: int = 0
+    """What it is expected to end with."""
     url: str = ""
     admin_url: str = ""
 
@@ -102,9 +106,10 @@ async def running(*arguments: str) -> AsyncIterator[Router]:
             places = dict(part.split("=", 1) for part in line.split() if "=" in part)
             started.url, started.admin_url = f"http://{places['clients']}", f"http://{places['admin']}"
             yield started
-            process.send_signal(signal.SIGTERM)
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(DEADLINE):
-                assert await process.wait() == 0
+                assert await process.wait() == started.exit_code
         finally:
             if process.returncode is None:
                 process.kill()
@@ -140,3 +145,14 @@ def write(path: Path, text: str) -> str:
 
 def name_of(engine: Engine) -> str:
     return f"127.0.0.1:{engine.endpoint.port}"
+
+
+def fail_to_start(*arguments: str, **environment: str) -> str:
+    """Return the message of a router that cannot start."""
+    result = CliRunner().invoke(
+        router, ["--host", "127.0.0.1", "--admin-host", "127.0.0.1", *arguments], env=environment
+    )
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    return result.output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Final, Literal, TypeVar, cast
 
 import click
 
@@ -16,6 +16,7 @@ from baton.cli.running import run_long
 from baton.router.config_file import ConfigFileError
 from baton.router.data_path_settings import DataPathSettings
 from baton.router.settings import RouterSettings
+from baton.router.start_error import StartError
 from baton.routing.engine_list import read_engine
 from baton.telemetry import logs
 
@@ -177,6 +178,13 @@ def _print_schema(context: click.Context, _option: click.Parameter, is_wanted: b
 @click.option("--tls-key", type=_FILE, help="PEM file with the certificate's key.")
 @click.option("--engine-authority", type=_FILE, help="PEM file to verify HTTPS engines by. Default: the system's.")
 @click.option(
+    "--workers",
+    default=_DEFAULTS.workers,
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="Processes that share the clients' port.",
+)
+@click.option(
     "--drain-timeout",
     default=_DEFAULTS.drain_timeout,
     metavar="SECONDS",
@@ -202,11 +210,19 @@ def router(*, log_level: str, log_format: str, **options: object) -> None:
         )
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
+    try:
+        _run(settings, log_level=log_level, log_format="json" if log_format == "json" else "text")
+    except (StartError, ConfigFileError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _run(settings: RouterSettings, *, log_level: str, log_format: Literal["text", "json"]) -> None:
     import uvloop  # noqa: PLC0415 # --help need not wait
 
-    from baton.router import app  # noqa: PLC0415
+    from baton.router import app, supervisor  # noqa: PLC0415
 
-    try:
-        run_long(app.run(settings), loop_factory=uvloop.new_event_loop)
-    except (app.StartError, ConfigFileError) as error:
-        raise click.ClickException(str(error)) from error
+    if settings.workers == 1:
+        running = app.run(settings)
+    else:
+        running = supervisor.run(settings, log_level=log_level, log_format=log_format)
+    run_long(running, loop_factory=uvloop.new_event_loop)

@@ -1,48 +1,55 @@
-"""Wires the router process together and decides the order in which its parts start and stop."""
+"""Wires one serving process of the router together and decides the order in which its parts start and stop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
-import signal
-import socket
-import ssl
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from baton.api.endpoints import Phase
-from baton.kube.connect import connect
 from baton.kube.errors import ConfigurationError
 from baton.router.administration import Administration
+from baton.router.certificates import ListenerCertificate, engine_context
 from baton.router.config_file import ConfigFile
 from baton.router.engine_client import EngineClient
+from baton.router.listening import open_sockets, port_of
 from baton.router.live_directory import LiveDirectory
 from baton.router.server import RouterServer
+from baton.router.signals import Signals
 from baton.router.standalone import StandaloneEngines
-from baton.router.watch import ConfigWatch
+from baton.router.start_error import StartError
 from baton.routing.ejection import EjectionPolicy
 from baton.telemetry import directory_metrics
 from baton.telemetry.logs import event
 from baton.telemetry.loop_lag import measure_loop_lag
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
-    from pathlib import Path
     from typing import Any
 
     from baton.router.data_path_settings import DataPathSettings
     from baton.router.settings import RouterSettings
+
+    Forever = Callable[[], Coroutine[Any, Any, None]]
 
 _logger = logging.getLogger(__name__)
 
 _LAG_INTERVAL = 5.0  # seconds
 
 
-class StartError(Exception):
-    """The router cannot start; the message names the thing and the cure."""
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a process listens: called once each, when it is ready to. `name` is what the log calls the process."""
+
+    name: str
+    admin: Callable[[], Awaitable[list[socket.socket]]]
+    public: Callable[[], Awaitable[list[socket.socket]]]
 
 
 async def run(settings: RouterSettings) -> None:
@@ -53,52 +60,78 @@ async def run(settings: RouterSettings) -> None:
         ConfigFileError: the configuration file cannot be used.
 
     """
-    stop, hurry = _signals()
+    places = Places(
+        "router",
+        admin=partial(open_sockets, settings.admin_host, settings.admin_port, option="--admin-port"),
+        public=partial(open_sockets, settings.host, settings.port, option="--port"),
+    )
+    await serve(settings, places, Signals())
+
+
+async def serve(settings: RouterSettings, places: Places, signals: Signals) -> None:
+    """Serve at these places until the signals say to stop. Raises as `run` does."""
     directory = LiveDirectory(random.random, ejection=_ejection(settings.data_path))
     _show_endpoints(directory)
     async with AsyncExitStack() as resources:
-        engine_tls = _engine_tls(settings.engine_authority)
-        administration, follow = None, None
-        if settings.engines:
-            administration, follow = _engines(settings, directory, resources, engine_tls)
-        else:
-            follow = await _source(settings, directory, resources)
+        engine_tls = engine_context(settings.engine_authority)
+        tls, *followers = _client_tls(settings, signals)
+        administration, follow = await _source(settings, directory, resources, signals=signals, engine_tls=engine_tls)
         server = RouterServer(settings.data_path, directory, engine_tls=engine_tls, administration=administration)
         resources.push_async_callback(server.close)
-        await _listen(server, settings)
+        await _listen(server, settings, places, tls=tls)
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(follow(), name="configuration"),
                     group.create_task(measure_loop_lag(interval=_LAG_INTERVAL), name="loop-lag"),
+                    *(group.create_task(follower(), name="certificate") for follower in followers),
                 ]
-                await stop.wait()
-                await _drain(server, settings.drain_timeout, hurry)
+                await signals.stop.wait()
+                await _drain(server, settings.drain_timeout, signals.hurry)
                 for task in background:
                     task.cancel()
         except* ConfigurationError as errors:
             raise _first_of(errors) from None
 
 
-def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Return the events that the first and the second signal set."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
+async def _source(
+    settings: RouterSettings,
+    directory: LiveDirectory,
+    resources: AsyncExitStack,
+    *,
+    signals: Signals,
+    engine_tls: ssl.SSLContext | None,
+) -> tuple[Administration | None, Forever]:
+    """Return what keeps the directory up to date for ever, and what people change it by."""
+    if settings.engines:
+        client = EngineClient(tls=engine_tls)
+        resources.callback(client.close)
+        return _engines(settings, directory, client)
+    if settings.config is not None:
+        file = ConfigFile(settings.config, directory)
+        await file.load()
+        signals.on_reload(file.reload)
+        return None, file.follow
+    return None, await _kubernetes(settings, directory, resources)
 
-    def told() -> None:
-        (hurry if stop.is_set() else stop).set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
-    return stop, hurry
+async def _kubernetes(settings: RouterSettings, directory: LiveDirectory, resources: AsyncExitStack) -> Forever:
+    # A router without Kubernetes starts in half the time, and with less memory, without these.
+    from baton.kube.connect import connect  # noqa: PLC0415
+    from baton.router.watch import ConfigWatch  # noqa: PLC0415
+
+    try:
+        client = await resources.enter_async_context(await connect(settings.kubeconfig, settings.context))
+    except ConfigurationError as error:
+        raise StartError(
+            f"{error}; or run without Kubernetes: --config FILE, or --prefill URL and --decode URL"
+        ) from error
+    return ConfigWatch(client, directory, namespaces=settings.namespaces).run
 
 
 def _engines(
-    settings: RouterSettings, directory: LiveDirectory, resources: AsyncExitStack, tls: ssl.SSLContext | None
-) -> tuple[Administration, Callable[[], Coroutine[Any, Any, None]]]:
-    """Return what changes the engines of the command line, and what keeps the directory up to date with them."""
-    client = EngineClient(tls=tls)
-    resources.callback(client.close)
+    settings: RouterSettings, directory: LiveDirectory, client: EngineClient
+) -> tuple[Administration, Forever]:
     engines = StandaloneEngines(
         settings.engines,
         connector=settings.connector,
@@ -115,46 +148,31 @@ def _engines(
     return Administration(engines, client, loads=loads), engines.follow
 
 
-async def _source(
-    settings: RouterSettings, directory: LiveDirectory, resources: AsyncExitStack
-) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Return what keeps the directory up to date for ever."""
-    if settings.config is not None:
-        file = ConfigFile(settings.config, directory)
-        await file.load()
-        return file.follow
-    try:
-        client = await resources.enter_async_context(await connect(settings.kubeconfig, settings.context))
-    except ConfigurationError as error:
-        raise StartError(f"{error}; or run without Kubernetes: --config FILE, or --prefill and --decode") from error
-    return ConfigWatch(client, directory, namespaces=settings.namespaces).run
+def _client_tls(settings: RouterSettings, signals: Signals) -> tuple[Any, ...]:
+    """Return the listener's TLS context, None for none, then what keeps it up to date."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return (None,)
+    certificate = ListenerCertificate(settings.tls_certificate, settings.tls_key)
+    signals.on_reload(certificate.reload)
+    return certificate.context, certificate.follow
 
 
-async def _listen(server: RouterServer, settings: RouterSettings) -> None:
-    tls = _client_tls(settings)
-    admin_port = await _bind(
-        server.start_admin(settings.admin_host, settings.admin_port),
-        f"{settings.admin_host} port {settings.admin_port}",
-        option="--admin-port",
-    )
-    port = await _bind(
-        server.start(settings.host, settings.port, tls=tls), f"{settings.host} port {settings.port}", option="--port"
-    )
+async def _listen(
+    server: RouterServer, settings: RouterSettings, places: Places, *, tls: ssl.SSLContext | None
+) -> None:
+    admin = await places.admin()
+    admin_port = port_of(admin)
+    await server.serve_admin(admin)
+    public = await places.public()
+    port = port_of(public)
+    await server.serve(public, tls=tls)
     event(
         _logger,
         logging.INFO,
-        "router started",
+        f"{places.name} started",
         clients=f"{settings.host}:{port}",
         admin=f"{settings.admin_host}:{admin_port}",
     )
-
-
-async def _bind(listening: Awaitable[int], place: str, *, option: str) -> int:
-    try:
-        return await listening
-    except OSError as error:
-        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-        raise StartError(f"cannot listen on {place}: {reason}; choose another place with {option}") from error
 
 
 async def _drain(server: RouterServer, within: float, hurry: asyncio.Event) -> None:
@@ -167,28 +185,8 @@ async def _drain(server: RouterServer, within: float, hurry: asyncio.Event) -> N
         draining.cancel()
         hurrying.cancel()
     event(
-        _logger, logging.INFO, "router stopped", cut=draining.result() if not draining.cancelled() else "all that ran"
+        _logger, logging.INFO, "router stopped", cut=await server.cut() if draining.cancelled() else draining.result()
     )
-
-
-def _client_tls(settings: RouterSettings) -> ssl.SSLContext | None:
-    if settings.tls_certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except OSError as error:
-        raise StartError(f"{settings.tls_certificate} and {settings.tls_key}: {error}; give PEM files") from error
-    return context
-
-
-def _engine_tls(authority: Path | None) -> ssl.SSLContext | None:
-    if authority is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=authority)
-    except OSError as error:
-        raise StartError(f"{authority}: {error}; give a PEM file") from error
 
 
 def _ejection(settings: DataPathSettings) -> EjectionPolicy:

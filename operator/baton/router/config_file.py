@@ -33,6 +33,7 @@ class ConfigFile:
         self._directory = directory
         self._interval = interval
         self._seen = ""
+        self._told = asyncio.Event()
 
     async def load(self) -> None:
         """Read the file for the first time.
@@ -48,14 +49,14 @@ class ConfigFile:
     async def follow(self) -> None:
         """Follow the file's changes for ever; cancel it to stop."""
         # Contents are compared, not times: a mounted ConfigMap changes through links, and not all file systems count in
-        # less than seconds. Two looks must agree, as the first may have met an editor half-way.
+        # less than seconds. Two looks must agree, as the first may have met an editor half-way; not after `reload`.
         last = self._seen
         told = ""
         while True:
-            await asyncio.sleep(self._interval)
+            is_told = await self._pause()
             try:
                 text = await self._read()
-                if text == last and text != self._seen:
+                if text != self._seen and (is_told or text == last):
                     self._seen = text
                     self._publish(self._parse(text))
                 last, told = text, ""
@@ -64,6 +65,20 @@ class ConfigFile:
                     metrics.CONFIG_REJECTED.inc()
                     event(_logger, logging.ERROR, "%s; the last good configuration stays in force", error)
                 told = str(error)
+
+    def reload(self) -> None:
+        """Look at the file now, and take it as it is."""
+        self._told.set()
+
+    async def _pause(self) -> bool:
+        """Wait for the next look; return whether `reload` asked for it."""
+        try:
+            async with asyncio.timeout(self._interval):
+                await self._told.wait()
+        except TimeoutError:
+            return False
+        self._told.clear()
+        return True
 
     async def _read(self) -> str:
         try:

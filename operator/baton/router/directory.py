@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
     from baton.routing.types import Choice, Endpoint, Match, RequestFacts
@@ -22,6 +23,9 @@ class Directory(Protocol):
 
     def models(self) -> list[str]:
         """Return the model names that requests may use, sorted."""
+
+    def loads(self) -> Mapping[str, int]:
+        """Return the requests in flight by endpoint name, of endpoints that are gone too."""
 
     def match(self, facts: RequestFacts) -> Match | None:
         """Return the backend for a request, or None when no route takes it."""

@@ -26,6 +26,9 @@ class Action(StrEnum):
     READY = "ready"
     METRICS = "metrics"
 
+    LOADS = "loads"
+    """The requests in flight by endpoint."""
+
     ENGINES = "engines"
     """The list of a standalone router's engines, as the following change it."""
 
@@ -61,7 +64,7 @@ STANDALONE_ADMIN_PATHS: Mapping[str, Action] = MappingProxyType(
         "/reset_prefix_cache": Action.RESET_PREFIX_CACHES,
     }
 )
-ADMIN_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _METRICS)
+ADMIN_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _METRICS | {"/loads": Action.LOADS})
 PUBLIC_PATHS: Mapping[str, Action] = MappingProxyType(_PROBES | _MODELS | _FORWARDED)
 PUBLIC_PATHS_WITH_METRICS: Mapping[str, Action] = MappingProxyType({**PUBLIC_PATHS, **_METRICS})
 

@@ -6,8 +6,10 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING
 
-from baton.router.application import RouterApplication
+from baton.router.application import AdminApplication, RouterApplication
 from baton.router.handler import Handler
+from baton.router.insight import OwnInsight
+from baton.router.listening import Listeners, open_sockets, port_of
 from baton.router.paths import (
     ADMIN_PATHS,
     PUBLIC_PATHS,
@@ -18,13 +20,13 @@ from baton.router.paths import (
 )
 from baton.router.reclaim import Reclaimer
 from baton.router.story import Services
-from baton.router.wire.client_connection import ClientConnection, ClientLimits
-from baton.router.wire.live_connections import LiveConnections
+from baton.router.wire.client_connection import ClientLimits
 from baton.router.wire.pool import ConnectionPool, PoolLimits
 from baton.router.wire.request_reader import ReaderLimits
 from baton.telemetry import router_metrics
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Mapping
 
@@ -53,21 +55,21 @@ class RouterServer:
         `administration` adds the paths by which people change the list of engines.
         """
         self._settings = settings
-        self._administration = administration
         self._directory = directory
         self._pool = ConnectionPool(_pool_limits(settings), tls=engine_tls)
         self._reclaimer = Reclaimer(directory)
-        services = Services(settings, directory, self._pool, self._reclaimer)
-        self._handler = Handler(services, request_ids=request_ids)
-        self._limits = _client_limits(settings)
-        self._clients = LiveConnections()
-        self._admins = LiveConnections()
-        self._public: list[asyncio.Server] = []
-        self._admin: list[asyncio.Server] = []
         self._is_draining = False
+        insight = OwnInsight(directory, lambda: self._is_draining)
+        handler = Handler(Services(settings, directory, self._pool, self._reclaimer), request_ids=request_ids)
+        limits = client_limits(settings)
+        public, admin = _paths(settings, is_administered=administration is not None)
+        self._public = Listeners(
+            RouterApplication(handler, directory, insight, paths=public, administration=administration), limits
+        )
+        self._admin = Listeners(AdminApplication(insight, paths=admin, administration=administration), limits)
 
     def __repr__(self) -> str:
-        return f"<RouterServer [Clients: {len(self._clients)}] {self._pool!r}>"
+        return f"<RouterServer [Clients: {len(self._public.live)}] {self._pool!r}>"
 
     @property
     def is_ready(self) -> bool:
@@ -77,26 +79,28 @@ class RouterServer:
     @property
     def is_idle(self) -> bool:
         """Whether it holds nothing of anybody: no client's connection, none in use at an engine, no KV to free."""
-        return not self._clients and not self._pool.in_use and self._reclaimer.is_idle
+        return not self._public.live and not self._pool.in_use and self._reclaimer.is_idle
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Accept clients and return the port, a free one if 0 is asked for. May be called for several addresses."""
-        paths = dict(PUBLIC_PATHS_WITH_METRICS if self._settings.has_public_metrics else PUBLIC_PATHS)
-        if self._administration is not None:
-            paths |= STANDALONE_PUBLIC_PATHS
-        server = await self._listen(host, port, paths=paths, live=self._clients, tls=tls)
-        self._public.append(server)
-        router_metrics.CONNECTIONS.set_function(lambda: len(self._clients))
-        return _port(server)
+        sockets = await open_sockets(host, port, option="--port")
+        await self.serve(sockets, tls=tls)
+        return port_of(sockets)
+
+    async def serve(self, sockets: list[socket.socket], *, tls: ssl.SSLContext | None = None) -> None:
+        """Accept clients on these sockets."""
+        await self._public.serve(sockets, tls=tls)
+        router_metrics.CONNECTIONS.set_function(lambda: len(self._public.live))
 
     async def start_admin(self, host: str, port: int) -> int:
         """Serve probes and metrics on another port, for as long as the router lives; return the port."""
-        paths = dict(ADMIN_PATHS)
-        if self._administration is not None:
-            paths |= STANDALONE_ADMIN_PATHS
-        server = await self._listen(host, port, paths=paths, live=self._admins)
-        self._admin.append(server)
-        return _port(server)
+        sockets = await open_sockets(host, port, option="--admin-port")
+        await self.serve_admin(sockets)
+        return port_of(sockets)
+
+    async def serve_admin(self, sockets: list[socket.socket]) -> None:
+        """Serve probes and metrics on these sockets, for as long as the router lives."""
+        await self._admin.serve(sockets)
 
     async def drain(self, within: float) -> int:
         """Stop in uvicorn's order, and return how many connections had to be cut.
@@ -108,59 +112,42 @@ class RouterServer:
         deadline = loop.time() + within
         self._is_draining = True
         await asyncio.sleep(min(self._settings.drain_notice, within))
-        self._stop_listening(self._public)
+        self._public.stop()
         await asyncio.sleep(0)  # what has just been accepted becomes a connection now
-        for connection in self._clients:
+        clients = self._public.live
+        for connection in clients:
             connection.drain()
-        await self._clients.wait_empty(deadline)
-        left = len(self._clients)
-        for connection in self._clients:
+        await clients.wait_empty(deadline)
+        left = await self.cut()
+        await self._reclaimer.wait(deadline)
+        return left
+
+    async def cut(self) -> int:
+        """End what is being served with an error that says so, now, and return how many connections that were."""
+        loop = asyncio.get_running_loop()
+        clients = self._public.live
+        left = len(clients)
+        for connection in clients:
             connection.cut()
-        await self._clients.wait_empty(loop.time() + _LAST_WORDS_TIME)
-        await self._reclaimer.wait(max(deadline, loop.time() + _LAST_WORDS_TIME))
+        await clients.wait_empty(loop.time() + _LAST_WORDS_TIME)
+        await self._reclaimer.wait(loop.time() + _LAST_WORDS_TIME)
         return left
 
     async def close(self) -> None:
         """Stop at once whatever is left, the admin listener included. Does nothing the second time."""
         self._is_draining = True
-        self._stop_listening(self._public)
-        self._stop_listening(self._admin)
-        for live in (self._clients, self._admins):
-            for connection in live:
-                connection.abort()
-            await live.wait_empty(asyncio.get_running_loop().time() + _LAST_WORDS_TIME)
+        await self._public.close(_LAST_WORDS_TIME)
+        await self._admin.close(_LAST_WORDS_TIME)
         await self._reclaimer.close()
         self._pool.close()
 
-    async def _listen(
-        self,
-        host: str,
-        port: int,
-        *,
-        paths: Mapping[str, Action],
-        live: LiveConnections,
-        tls: ssl.SSLContext | None = None,
-    ) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        application = RouterApplication(
-            self._handler, self._directory, self, paths=paths, administration=self._administration
-        )
-        return await loop.create_server(
-            lambda: ClientConnection(application, self._limits, live=live, loop=loop),
-            host,
-            port,
-            ssl=tls,
-            backlog=1024,
-        )
 
-    def _stop_listening(self, servers: list[asyncio.Server]) -> None:
-        while servers:
-            servers.pop().close()
-
-
-def _port(server: asyncio.Server) -> int:
-    port: int = server.sockets[0].getsockname()[1]
-    return port
+def _paths(settings: DataPathSettings, *, is_administered: bool) -> tuple[Mapping[str, Action], Mapping[str, Action]]:
+    """Return what clients and the admin listener may ask."""
+    public = PUBLIC_PATHS_WITH_METRICS if settings.has_public_metrics else PUBLIC_PATHS
+    if not is_administered:
+        return public, ADMIN_PATHS
+    return {**public, **STANDALONE_PUBLIC_PATHS}, {**ADMIN_PATHS, **STANDALONE_ADMIN_PATHS}
 
 
 def _pool_limits(settings: DataPathSettings) -> PoolLimits:
@@ -172,7 +159,8 @@ def _pool_limits(settings: DataPathSettings) -> PoolLimits:
     )
 
 
-def _client_limits(settings: DataPathSettings) -> ClientLimits:
+def client_limits(settings: DataPathSettings) -> ClientLimits:
+    """Return what a client may use."""
     return ClientLimits(
         connections=settings.max_connections,
         reader=ReaderLimits(head_bytes=settings.max_head_bytes, body_bytes=settings.max_body_bytes),

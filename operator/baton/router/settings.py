@@ -31,6 +31,7 @@ class RouterSettings:
     ModelRoutes count, none means all.
     `engine_authority` is a file with the authorities that sign the certificates of engines that speak HTTPS; without it
     the system's count.
+    `workers` are the processes that share the clients' port; with one there is no supervisor.
     `drain_timeout` is how long running requests may go on after SIGTERM; the default is that of the router which users
     of these APIs know.
     """
@@ -49,6 +50,7 @@ class RouterSettings:
     context: str | None = None
     namespaces: tuple[str, ...] = ()
     engine_authority: Path | None = None
+    workers: int = 1
     drain_timeout: float = 300.0
     data_path: DataPathSettings = field(default_factory=DataPathSettings)
 
@@ -57,6 +59,8 @@ class RouterSettings:
         if self.config is not None and (self.kubeconfig or self.context or self.namespaces):
             raise ValueError("a configuration file replaces Kubernetes: leave out kubeconfig, context and namespace")
         self._check_engines()
+        if self.workers < 1:
+            raise ValueError("there must be at least one worker")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("a TLS certificate and its key go together: give both or none")
 

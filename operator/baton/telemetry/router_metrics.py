@@ -44,6 +44,12 @@ KV_SETTLED = Counter(
     "Prefill results by outcome: pulled by their decode, reclaimed, or expired (left to the engine's own timeout).",
     ["outcome"],
 )
+WORKER_DEATHS = Counter("baton_router_worker_deaths", "Workers that ended by themselves and were replaced.")
+
+SUMMED_GAUGES = frozenset(
+    {"baton_router_requests_in_flight", "baton_router_client_connections", "baton_router_kv_held"}
+)
+"""The gauges that are shared out among workers; of the others all workers show the same, or the worst is told."""
 
 requests = cache(REQUESTS.labels)
 duration = cache(DURATION.labels)
