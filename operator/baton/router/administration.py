@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
@@ -15,15 +15,15 @@ from baton.api.endpoints import Phase
 from baton.router.call import UpstreamError
 from baton.router.errors import SHOWN, ApiError
 from baton.router.paths import Action
-from baton.router.standalone import EngineConflictError
+from baton.router.standalone import EngineConflictError, StandaloneEngines
 from baton.routing.engine_list import name_of, read_engine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from baton.api.router_config import StaticEndpoints
+    from baton.api.router_config import RouterConfig, StaticEndpoints
     from baton.router.engine_client import EngineClient
-    from baton.router.standalone import StandaloneEngines
+    from baton.router.settings import RouterSettings
     from baton.routing.types import Endpoint
 
 
@@ -36,33 +36,49 @@ class Outcome:
 
 
 class Administration:
-    """Answers for the engines. `loads` returns the requests in flight by endpoint name."""
+    """Answers for `engines`. `loads` returns the requests in flight by endpoint name."""
 
     def __init__(
         self, engines: StandaloneEngines, client: EngineClient, *, loads: Callable[[], Awaitable[Mapping[str, int]]]
     ) -> None:
-        self._engines = engines
+        self.engines = engines
         self._client = client
         self._loads = loads
+
+    @classmethod
+    def of(
+        cls,
+        settings: RouterSettings,
+        client: EngineClient,
+        *,
+        publish: Callable[[RouterConfig], None],
+        loads: Callable[[], Awaitable[Mapping[str, int]]],
+    ) -> Self:
+        """Return what answers for the engines of the settings, once `publish` has taken the first document."""
+        engines = StandaloneEngines(
+            settings.engines, connector=settings.connector, models=settings.models, client=client, publish=publish
+        )
+        engines.start()
+        return cls(engines, client, loads=loads)
 
     async def act(self, action: Action, body: bytes) -> Outcome | ApiError:
         """Do what is asked; an error leaves everything as it was."""
         match action:
             case Action.ADD_ENGINES:
-                return await self._change(body, self._engines.add, "Added; each serves from its first answer on: ")
+                return await self._change(body, self.engines.add, "Added; each serves from its first answer on: ")
             case Action.REMOVE_ENGINES:
-                return await self._change(body, self._engines.remove, "Removed; what runs there goes on: ")
+                return await self._change(body, self.engines.remove, "Removed; what runs there goes on: ")
             case Action.RESET_PREFIX_CACHES:
                 return await self._reset_prefix_caches()
             case Action.COUNT_ENGINES:
                 return await self._count()
             case _:
-                return Outcome(200, {"instances": self._engines.describe(await self._loads())})
+                return Outcome(200, {"instances": self.engines.describe(await self._loads())})
 
     async def _change(
         self, body: bytes, change: Callable[[Sequence[StaticEndpoints]], None], message: str
     ) -> Outcome | ApiError:
-        engines = _read(body, allowed=self._engines.phases)
+        engines = _read(body, allowed=self.engines.phases)
         if isinstance(engines, ApiError):
             return engines
         try:
@@ -70,13 +86,13 @@ class Administration:
         except EngineConflictError as error:
             return ApiError(409, "engine_conflict", f"{error}.", param="instances")
         content: dict[str, Any] = {"message": message + ", ".join(map(name_of, engines))}
-        for phase in self._engines.phases:
-            content[f"current_{phase}_instances"] = self._engines.names(phase)
-        return Outcome(200, content | {"instances": self._engines.describe(await self._loads())})
+        for phase in self.engines.phases:
+            content[f"current_{phase}_instances"] = self.engines.names(phase)
+        return Outcome(200, content | {"instances": self.engines.describe(await self._loads())})
 
     async def _count(self) -> Outcome:
-        counts = {phase: len(self._engines.names(phase, is_serving=True)) for phase in self._engines.phases}
-        described = self._engines.describe(await self._loads())
+        counts = {phase: len(self.engines.names(phase, is_serving=True)) for phase in self.engines.phases}
+        described = self.engines.describe(await self._loads())
         requests = sum(engine["requests"] for engine in described if engine["type"] is not Phase.PREFILL)
         content: dict[str, Any] = {"status": "ok" if all(counts.values()) else "no engines"}
         content |= {f"{phase}_instances": count for phase, count in counts.items()}
@@ -85,7 +101,7 @@ class Administration:
     async def _reset_prefix_caches(self) -> Outcome:
         failed: list[str] = []
         async with asyncio.TaskGroup() as group:
-            for endpoint in self._engines.endpoints():
+            for endpoint in self.engines.endpoints():
                 group.create_task(self._reset_prefix_cache(endpoint, failed))
         return Outcome(500 if failed else 200, {"success": not failed, "failed": sorted(failed)})
 

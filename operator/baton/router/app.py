@@ -16,12 +16,11 @@ from baton.router.administration import Administration
 from baton.router.certificates import ListenerCertificate, engine_context
 from baton.router.config_file import ConfigFile
 from baton.router.engine_client import EngineClient
-from baton.router.listening import open_sockets, port_of
+from baton.router.listening import open_sockets, place_of
 from baton.router.live_directory import LiveDirectory
 from baton.router.server import RouterServer
 from baton.router.signals import Signals
-from baton.router.standalone import StandaloneEngines
-from baton.router.start_error import StartError
+from baton.router.start_error import StartError, first_start_error
 from baton.routing.ejection import EjectionPolicy
 from baton.telemetry import directory_metrics
 from baton.telemetry.logs import event
@@ -74,24 +73,25 @@ async def serve(settings: RouterSettings, places: Places, signals: Signals) -> N
     _show_endpoints(directory)
     async with AsyncExitStack() as resources:
         engine_tls = engine_context(settings.engine_authority)
-        tls, *followers = _client_tls(settings, signals)
+        certificate = _listener_certificate(settings, signals)
         administration, follow = await _source(settings, directory, resources, signals=signals, engine_tls=engine_tls)
         server = RouterServer(settings.data_path, directory, engine_tls=engine_tls, administration=administration)
         resources.push_async_callback(server.close)
-        await _listen(server, settings, places, tls=tls)
+        await _listen(server, settings, places, tls=certificate.context if certificate is not None else None)
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(follow(), name="configuration"),
                     group.create_task(measure_loop_lag(interval=_LAG_INTERVAL), name="loop-lag"),
-                    *(group.create_task(follower(), name="certificate") for follower in followers),
                 ]
+                if certificate is not None:
+                    background.append(group.create_task(certificate.follow(), name="certificate"))
                 await signals.stop.wait()
                 await _drain(server, settings.drain_timeout, signals.hurry)
                 for task in background:
                     task.cancel()
         except* ConfigurationError as errors:
-            raise _first_of(errors) from None
+            raise first_start_error(errors) from None
 
 
 async def _source(
@@ -106,7 +106,15 @@ async def _source(
     if settings.engines:
         client = EngineClient(tls=engine_tls)
         resources.callback(client.close)
-        return _engines(settings, directory, client)
+
+        async def loads() -> Mapping[str, int]:
+            return directory.loads()
+
+        administration = Administration.of(
+            settings, client, publish=lambda document: directory.publish([document]), loads=loads
+        )
+        directory.set_ready()
+        return administration, administration.engines.follow
     if settings.config is not None:
         file = ConfigFile(settings.config, directory)
         await file.load()
@@ -129,50 +137,24 @@ async def _kubernetes(settings: RouterSettings, directory: LiveDirectory, resour
     return ConfigWatch(client, directory, namespaces=settings.namespaces).run
 
 
-def _engines(
-    settings: RouterSettings, directory: LiveDirectory, client: EngineClient
-) -> tuple[Administration, Forever]:
-    engines = StandaloneEngines(
-        settings.engines,
-        connector=settings.connector,
-        models=settings.models,
-        client=client,
-        publish=lambda document: directory.publish([document]),
-    )
-    engines.start()
-    directory.set_ready()
-
-    async def loads() -> Mapping[str, int]:
-        return directory.loads()
-
-    return Administration(engines, client, loads=loads), engines.follow
-
-
-def _client_tls(settings: RouterSettings, signals: Signals) -> tuple[Any, ...]:
-    """Return the listener's TLS context, None for none, then what keeps it up to date."""
+def _listener_certificate(settings: RouterSettings, signals: Signals) -> ListenerCertificate | None:
     if settings.tls_certificate is None or settings.tls_key is None:
-        return (None,)
+        return None
     certificate = ListenerCertificate(settings.tls_certificate, settings.tls_key)
     signals.on_reload(certificate.reload)
-    return certificate.context, certificate.follow
+    return certificate
 
 
 async def _listen(
     server: RouterServer, settings: RouterSettings, places: Places, *, tls: ssl.SSLContext | None
 ) -> None:
     admin = await places.admin()
-    admin_port = port_of(admin)
+    admin_place = place_of(admin)
     await server.serve_admin(admin)
     public = await places.public()
-    port = port_of(public)
+    clients_place = place_of(public)
     await server.serve(public, tls=tls)
-    event(
-        _logger,
-        logging.INFO,
-        f"{places.name} started",
-        clients=f"{settings.host}:{port}",
-        admin=f"{settings.admin_host}:{admin_port}",
-    )
+    event(_logger, logging.INFO, f"{places.name} started", clients=clients_place, admin=admin_place)
 
 
 async def _drain(server: RouterServer, within: float, hurry: asyncio.Event) -> None:
@@ -201,10 +183,3 @@ def _show_endpoints(directory: LiveDirectory) -> None:
 
 def _count(directory: LiveDirectory, phase: Phase) -> float:
     return sum(endpoint.phase is phase for endpoint in directory.endpoints())
-
-
-def _first_of(errors: BaseExceptionGroup[ConfigurationError]) -> StartError:
-    first: BaseException = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return StartError(str(first))

@@ -83,6 +83,12 @@ async def open_sockets(host: str, port: int, *, option: str, is_shared: bool = F
     return opened
 
 
+def place_of(sockets: list[socket.socket]) -> str:
+    """Return address and port of the first socket, as people write them."""
+    host, port = sockets[0].getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def port_of(sockets: list[socket.socket]) -> int:
     """Return the port that sockets listen on."""
     port: int = sockets[0].getsockname()[1]

@@ -62,7 +62,8 @@ class RouterServer:
         insight = OwnInsight(directory, lambda: self._is_draining)
         handler = Handler(Services(settings, directory, self._pool, self._reclaimer), request_ids=request_ids)
         limits = client_limits(settings)
-        public, admin = _paths(settings, is_administered=administration is not None)
+        public = public_paths(settings, is_administered=administration is not None)
+        admin = admin_paths(is_administered=administration is not None)
         self._public = Listeners(
             RouterApplication(handler, directory, insight, paths=public, administration=administration), limits
         )
@@ -142,12 +143,15 @@ class RouterServer:
         self._pool.close()
 
 
-def _paths(settings: DataPathSettings, *, is_administered: bool) -> tuple[Mapping[str, Action], Mapping[str, Action]]:
-    """Return what clients and the admin listener may ask."""
-    public = PUBLIC_PATHS_WITH_METRICS if settings.has_public_metrics else PUBLIC_PATHS
-    if not is_administered:
-        return public, ADMIN_PATHS
-    return {**public, **STANDALONE_PUBLIC_PATHS}, {**ADMIN_PATHS, **STANDALONE_ADMIN_PATHS}
+def public_paths(settings: DataPathSettings, *, is_administered: bool) -> Mapping[str, Action]:
+    """Return what clients may ask."""
+    paths = PUBLIC_PATHS_WITH_METRICS if settings.has_public_metrics else PUBLIC_PATHS
+    return {**paths, **STANDALONE_PUBLIC_PATHS} if is_administered else paths
+
+
+def admin_paths(*, is_administered: bool) -> Mapping[str, Action]:
+    """Return what the admin listener may be asked."""
+    return {**ADMIN_PATHS, **STANDALONE_ADMIN_PATHS} if is_administered else ADMIN_PATHS
 
 
 def _pool_limits(settings: DataPathSettings) -> PoolLimits:
