@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -26,6 +27,9 @@ from functional.router_process import (
     running,
     write,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 WORKERS = ("--workers", "2")
 STREAMS = 16
@@ -69,6 +73,20 @@ async def stream(app: Router) -> bytes:
     return read
 
 
+@asynccontextmanager
+async def streaming(folder: Path) -> AsyncIterator[tuple[Router, HeldStreams, list[asyncio.Task[bytes]]]]:
+    """Run a router with workers, and streams through them."""
+    held = HeldStreams()
+    async with (
+        engines(held.engine),
+        running("--config", write(folder / "router.yaml", document("m", held.engine)), *WORKERS) as app,
+        asyncio.TaskGroup() as group,
+    ):
+        streams = [group.create_task(stream(app)) for _ in range(STREAMS)]
+        await eventually(lambda: is_true(len(held.engine.requests) == STREAMS), True)
+        yield app, held, streams
+
+
 async def ask_alone(app: Router) -> int:
     """Return the status of a request on a connection of its own; 0 when that breaks off."""
     async with aiohttp.ClientSession() as session:
@@ -96,15 +114,7 @@ async def test_workers_share_a_port_and_are_told_of_as_one(tmp_path: Path) -> No
 
 
 async def test_a_crashed_worker_hurts_its_own_streams_only_and_is_replaced(tmp_path: Path) -> None:
-    held = HeldStreams()
-    file = tmp_path / "router.yaml"
-    async with (
-        engines(held.engine),
-        running("--config", write(file, document("m", held.engine)), *WORKERS) as app,
-        asyncio.TaskGroup() as group,
-    ):
-        streams = [group.create_task(stream(app)) for _ in range(STREAMS)]
-        await eventually(lambda: is_true(len(held.engine.requests) == STREAMS), True)
+    async with streaming(tmp_path) as (app, held, streams):
         assert sum((await app.administer("/loads"))[1].values()) == STREAMS
         victim, survivor = worker_pids(app)
         os.kill(victim, signal.SIGKILL)
@@ -123,15 +133,7 @@ async def test_a_crashed_worker_hurts_its_own_streams_only_and_is_replaced(tmp_p
 
 
 async def test_what_runs_at_the_stop_signal_is_finished_by_every_worker(tmp_path: Path) -> None:
-    held = HeldStreams()
-    file = tmp_path / "router.yaml"
-    async with (
-        engines(held.engine),
-        running("--config", write(file, document("m", held.engine)), *WORKERS) as app,
-        asyncio.TaskGroup() as group,
-    ):
-        streams = [group.create_task(stream(app)) for _ in range(STREAMS)]
-        await eventually(lambda: is_true(len(held.engine.requests) == STREAMS), True)
+    async with streaming(tmp_path) as (app, held, streams):
         app.process.send_signal(signal.SIGTERM)
         await eventually(partial(app.status, "/readyz", of_admin=True), 503)
         await eventually(partial(ask_alone, app), 0)
@@ -159,16 +161,8 @@ async def test_what_does_not_end_in_time_is_cut_with_an_error(tmp_path: Path, ho
 
 
 async def test_a_new_file_is_taken_up_by_every_worker_without_losing_a_stream(tmp_path: Path) -> None:
-    held, other = HeldStreams(), aggregated("b")
-    file = tmp_path / "router.yaml"
-    async with (
-        engines(held.engine, other),
-        running("--config", write(file, document("m", held.engine)), *WORKERS) as app,
-        asyncio.TaskGroup() as group,
-    ):
-        streams = [group.create_task(stream(app)) for _ in range(STREAMS)]
-        await eventually(lambda: is_true(len(held.engine.requests) == STREAMS), True)
-        write(file, document("n", other))
+    async with streaming(tmp_path) as (app, held, streams):
+        write(tmp_path / "router.yaml", document("n", held.engine))
         app.process.send_signal(signal.SIGHUP)
         for _ in range(STREAMS):
             await eventually(partial(ask_alone, app), 404)

@@ -77,7 +77,7 @@ async def serve(settings: RouterSettings, places: Places, signals: Signals) -> N
         administration, follow = await _source(settings, directory, resources, signals=signals, engine_tls=engine_tls)
         server = RouterServer(settings.data_path, directory, engine_tls=engine_tls, administration=administration)
         resources.push_async_callback(server.close)
-        await _listen(server, settings, places, tls=certificate.context if certificate is not None else None)
+        await _listen(server, places, tls=certificate.context if certificate is not None else None)
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
@@ -145,9 +145,7 @@ def _listener_certificate(settings: RouterSettings, signals: Signals) -> Listene
     return certificate
 
 
-async def _listen(
-    server: RouterServer, settings: RouterSettings, places: Places, *, tls: ssl.SSLContext | None
-) -> None:
+async def _listen(server: RouterServer, places: Places, *, tls: ssl.SSLContext | None) -> None:
     admin = await places.admin()
     admin_place = place_of(admin)
     await server.serve_admin(admin)
