@@ -16,7 +16,7 @@ from baton.manager.certificates import issue
 from baton.router.certificates import ListenerCertificate, engine_context
 from baton.router.listening import open_sockets, port_of
 from baton.router.start_error import StartError
-from functional.router_fixture import Client, chat, eventually, has_ipv6, on_uvloop, router
+from functional.router_fixture import DEADLINE, Client, chat, eventually, has_ipv6, on_uvloop, router
 from functional.router_process import aggregated, document, engines, running, write
 from functional.router_process import eventually as eventually_asked
 
@@ -119,6 +119,19 @@ async def test_files_that_are_no_certificates_are_named(tmp_path: Path) -> None:
         engine_context(tmp_path / "x.pem")
     with pytest.raises(StartError, match=r"absent.*give PEM files"):
         ListenerCertificate(tmp_path / "absent", tmp_path / "absent")
+
+
+@on_uvloop
+async def test_no_handshake_fails_while_certificates_change(tmp_path: Path) -> None:
+    made = [certificate_in(tmp_path)]
+    certificate = ListenerCertificate(tmp_path / "tls.crt", tmp_path / "tls.key", interval=0.001)
+    async with router() as rig, following(certificate):
+        port = await tls_port(rig, certificate)
+        for _ in range(5):
+            made.append(certificate_in(tmp_path))
+            async with asyncio.timeout(DEADLINE):
+                while not await ask(port, made[-1]):
+                    pass  # each of these handshakes ends well, or with the older certificate
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")

@@ -20,7 +20,7 @@ _INTERVAL = 2.0
 
 
 class ListenerCertificate:
-    """The certificate clients see. `context` always has the last one that could be used; connections keep theirs."""
+    """The certificate clients see. With `context` each new connection gets the last one that could be used."""
 
     def __init__(self, certificate: Path, key: Path, *, interval: float = _INTERVAL) -> None:
         """Load the files. Raises StartError."""
@@ -28,12 +28,14 @@ class ListenerCertificate:
         self._key = key
         self._interval = interval
         self._told = asyncio.Event()
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._seen = (b"", b"")
         try:
-            self._seen = self._contents()
-            self.context.load_cert_chain(certificate, key)
+            self._load_changes()
         except OSError as error:
             raise StartError(f"{certificate} and {key}: {error}; give PEM files") from error
+        # A context in use cannot change its certificate in one step, so each handshake is given a whole context.
+        self.context = self._current
+        self.context.sni_callback = self._choose
 
     def reload(self) -> None:
         """Look at the files now."""
@@ -55,13 +57,16 @@ class ListenerCertificate:
             if changed:
                 event(_logger, logging.INFO, "new TLS certificate in use", file=self._certificate)
 
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
     def _load_changes(self) -> bool:
         contents = self._contents()
         if contents == self._seen:
             return False
-        # Certificate and key may be replaced one after the other: a pair that does not fit must not reach the context.
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self._certificate, self._key)
-        self.context.load_cert_chain(self._certificate, self._key)
+        new = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        new.load_cert_chain(self._certificate, self._key)
+        self._current = new
         self._seen = contents
         return True
 

@@ -158,12 +158,12 @@ class StandaloneEngines:
         return described
 
     async def _pause(self) -> None:
-        self._changed.clear()
         try:
             async with asyncio.timeout(self._interval):
                 await self._changed.wait()
         except TimeoutError:
             pass
+        self._changed.clear()
 
     async def _look_at(self, member: _Member) -> None:
         first = ranks_of(member.engine)[0]

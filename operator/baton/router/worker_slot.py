@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _HEALTHY_TIME = 10.0
-"""Seconds after which a worker counts as having worked: the next one is started at once."""
+"""Seconds after which a worker counts as having worked. One death before that is forgiven, too."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
-"""Seconds before a worker is replaced that died sooner; doubled each time."""
+"""Seconds before a worker is replaced that died early again; doubled each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class WorkerSlot:
     async def keep(self) -> None:
         """Have a worker run until `stop`, then until it has ended. Raises StartError if the first cannot."""
         loop = asyncio.get_running_loop()
-        pause = 0.0
+        early_deaths = 0
         while not self._stopping.is_set():
             if not self._public:
                 self._public = await self._options.open_public()
@@ -90,12 +90,10 @@ class WorkerSlot:
                 raise StartError(f"worker {self._number} cannot start; its log line says why")
             router_metrics.WORKER_DEATHS.inc()
             event(_logger, logging.ERROR, "worker died and is replaced", worker=self._number, exit_code=code)
-            if loop.time() - began >= _HEALTHY_TIME:
-                pause = 0.0
-                continue
-            pause = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
-            self._close_public()
-            await self._pause(pause)
+            early_deaths = 0 if loop.time() - began >= _HEALTHY_TIME else early_deaths + 1
+            if early_deaths > 1:
+                self._close_public()
+                await self._pause(min(_FIRST_PAUSE * 2 ** min(early_deaths, 10) / 4, _LONGEST_PAUSE))
 
     def stop(self) -> None:
         """Replace the worker no more, and have it finish what it does; the second time, have it cut that."""
@@ -151,6 +149,8 @@ class WorkerSlot:
             return await process.wait()
         finally:
             self._process = None
+            if process.returncode is None:
+                process.kill()
 
     def _close_public(self) -> None:
         while self._public:
