@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds after which a test gives up; on an idle machine what is waited for takes well under one."""
 
 
