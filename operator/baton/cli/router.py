@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, TypeVar, cast
@@ -220,9 +221,11 @@ def _run(settings: RouterSettings, *, log_level: str, log_format: Literal["text"
     import uvloop  # noqa: PLC0415 # --help need not wait
 
     from baton.router import app, supervisor  # noqa: PLC0415
+    from baton.router.worker import WorkerProgram  # noqa: PLC0415
 
     if settings.workers == 1:
         running = app.run(settings)
     else:
-        running = supervisor.run(settings, log_level=log_level, log_format=log_format)
+        command = (sys.executable, "-m", "baton.cli.worker")
+        running = supervisor.run(settings, WorkerProgram(command, log_level, log_format))
     run_long(running, loop_factory=uvloop.new_event_loop)

@@ -29,10 +29,9 @@ from baton.router.workers import Workers
 from baton.telemetry.logs import event
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from baton.api.router_config import RouterConfig
     from baton.router.settings import RouterSettings
+    from baton.router.worker import WorkerProgram
 
 _logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class _Places:
     admin: str
 
 
-async def run(settings: RouterSettings, *, log_level: str, log_format: Literal["text", "json"]) -> None:
+async def run(settings: RouterSettings, program: WorkerProgram) -> None:
     """Run `settings.workers` workers until SIGTERM or SIGINT, then until they have finished; a second signal cuts them.
 
     SIGHUP has the workers read their files anew.
@@ -63,7 +62,7 @@ async def run(settings: RouterSettings, *, log_level: str, log_format: Literal["
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="baton-router-")))
         for_workers = replace(settings, engines=(), models=(), config=folder / "router.json")
-        workers = Workers(for_workers if settings.engines else settings, log_level=log_level, log_format=log_format)
+        workers = Workers(for_workers if settings.engines else settings, program)
         resources.callback(workers.close)
         insight = WorkerInsight(workers.slots, signals.stop.is_set)
         resources.callback(insight.close)

@@ -9,18 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import pickle
 import socket
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import uvloop
-
 from baton.router import app
-from baton.router.config_file import ConfigFileError
 from baton.router.signals import Signals
-from baton.router.start_error import StartError
 from baton.telemetry import logs
 
 if TYPE_CHECKING:
@@ -33,6 +28,15 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerProgram:
+    """How a worker is started: the command that reads its orders, pickled, from standard input; how it logs."""
+
+    command: tuple[str, ...]
+    log_level: str
+    log_format: Literal["text", "json"]
+
+
+@dataclass(frozen=True, slots=True)
 class Orders:
     """What a worker is to do. `public` and `admin` are descriptors of sockets that listen already."""
 
@@ -40,11 +44,11 @@ class Orders:
     settings: RouterSettings
     public: tuple[int, ...]
     admin: int
-    log_level: str
-    log_format: Literal["text", "json"]
+    program: WorkerProgram
 
 
-async def _serve(orders: Orders) -> None:
+async def serve(orders: Orders) -> None:
+    """Serve until the supervisor says to stop, or is gone. Raises as `baton.router.app.run` does."""
     signals = Signals()
     loop = asyncio.get_running_loop()
     stdin = sys.stdin.fileno()
@@ -68,20 +72,3 @@ async def _serve(orders: Orders) -> None:
 
 async def _inherited(*descriptors: int) -> list[socket.socket]:
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]
-
-
-def main() -> None:
-    """Read the orders from standard input and serve."""
-    orders: Orders = pickle.load(sys.stdin.buffer)  # noqa: S301 # the supervisor wrote it
-    logs.configure(orders.log_level, orders.log_format)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(orders))
-    except (StartError, ConfigFileError) as error:
-        logs.event(_logger, logging.ERROR, "worker %s cannot start: %s", orders.number, error)
-        # Nothing is left to close, and a socket's destructor must not hide the exit code.
-        os._exit(CANNOT_START)
-
-
-if __name__ == "__main__":
-    main()

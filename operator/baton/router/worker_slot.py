@@ -9,7 +9,6 @@ import asyncio
 import logging
 import pickle
 import signal
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,9 +23,9 @@ from baton.telemetry.logs import event
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
-    from typing import Literal
 
     from baton.router.settings import RouterSettings
+    from baton.router.worker import WorkerProgram
 
 _logger = logging.getLogger(__name__)
 
@@ -45,8 +44,7 @@ class WorkerOptions:
     """
 
     settings: RouterSettings
-    log_level: str
-    log_format: Literal["text", "json"]
+    program: WorkerProgram
     open_public: Callable[[], Awaitable[list[socket.socket]]]
     up: asyncio.Event
 
@@ -131,11 +129,10 @@ class WorkerSlot:
             settings=self._options.settings,
             public=descriptors,
             admin=self._admin.fileno(),
-            log_level=self._options.log_level,
-            log_format=self._options.log_format,
+            program=self._options.program,
         )
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "baton.router.worker"),
+            *self._options.program.command,
             stdin=asyncio.subprocess.PIPE,
             pass_fds=(*descriptors, self._admin.fileno()),
             start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which tells the workers

@@ -13,9 +13,9 @@ from baton.router.worker_slot import WorkerOptions, WorkerSlot
 
 if TYPE_CHECKING:
     import socket
-    from typing import Literal
 
     from baton.router.settings import RouterSettings
+    from baton.router.worker import WorkerProgram
 
 _LAST_TIME = 5.0
 """Seconds that workers have, beyond what their requests were given, before they are killed."""
@@ -24,7 +24,7 @@ _LAST_TIME = 5.0
 class Workers:
     """The slots of a router's workers; `open` makes them, `close` ends what is left."""
 
-    def __init__(self, settings: RouterSettings, *, log_level: str, log_format: Literal["text", "json"]) -> None:
+    def __init__(self, settings: RouterSettings, program: WorkerProgram) -> None:
         """Run `settings.workers` workers with these settings, of which they share out what can be shared out."""
         data_path = settings.data_path
         own = replace(
@@ -36,7 +36,7 @@ class Workers:
         self.up = asyncio.Event()
         """Set it once all workers have been there: from then on one that cannot start ends no others."""
         self._count = settings.workers
-        self._options = partial(WorkerOptions, replace(settings, data_path=own), log_level, log_format, up=self.up)
+        self._options = partial(WorkerOptions, replace(settings, data_path=own), program, up=self.up)
 
     async def open(self, host: str, port: int) -> list[socket.socket]:
         """Make a slot for each worker, all on one port, a free one if 0 is asked for; return the first's sockets."""
