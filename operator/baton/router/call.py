@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from baton.api.traffic import Protocol
 from baton.router.wire.exchange import exchange
-from baton.router.wire.failures import ExchangeError, FailureKind
+from baton.router.wire.failures import OF_THE_REQUEST, ExchangeError, FailureKind
 from baton.router.wire.messages import HOP_BY_HOP, AnswerHead, end_to_end, render_headers
 from baton.router.wire.pool import Address
 
@@ -30,17 +30,6 @@ if TYPE_CHECKING:
 
 # Written anew for each engine; and engines are not to compress what the router has to read.
 _HIDDEN = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding", b"x-request-id"}
-
-# These come from what the request is, or from an engine that is busy; another endpoint would do no better.
-_NOT_THE_ENDPOINTS = frozenset(
-    {
-        FailureKind.TOO_LARGE,
-        FailureKind.RECOMPUTED,
-        FailureKind.ABORTED,
-        FailureKind.REPLAY_REFUSED,
-        FailureKind.DIVERGED,
-    }
-)
 
 
 class UpstreamError(Exception):
@@ -171,7 +160,7 @@ class Call:
                 linger=linger,
             )
         except ExchangeError as error:
-            if error.kind not in _NOT_THE_ENDPOINTS:
+            if error.kind not in OF_THE_REQUEST and error.kind is not FailureKind.TOO_LARGE:
                 self._directory.failed(endpoint)
             raise UpstreamError(endpoint, error.kind, str(error)) from None
         self._directory.answered(endpoint)

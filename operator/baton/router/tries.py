@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from baton.router.errors import ApiError
-from baton.router.wire.failures import FailureKind
+from baton.router.wire.failures import OF_THE_REQUEST, FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from baton.router.call import UpstreamError
 
 _LATE = frozenset({FailureKind.TIMEOUT, FailureKind.STALLED})
-
-_OF_THE_REQUEST = frozenset(
-    {FailureKind.RECOMPUTED, FailureKind.ABORTED, FailureKind.DIVERGED, FailureKind.REPLAY_REFUSED}
-)
-"""They say nothing against the endpoint, beyond the next try."""
 
 _NO_FAULT = frozenset({FailureKind.RECOMPUTED, FailureKind.ABORTED})
 """The engine is well and could not keep this request."""
@@ -43,7 +38,7 @@ class Failures:
         `sent` are the bytes that the client has; `deadline` is for its first. The policy counts tries after the first.
         """
         self.last = failure
-        if failure.kind not in _OF_THE_REQUEST:
+        if failure.kind not in OF_THE_REQUEST:
             self._failed.add(failure.endpoint.name)
         if failure.kind is FailureKind.REFUSED:
             self._refused.add(failure.endpoint.name)

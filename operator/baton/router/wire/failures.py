@@ -51,6 +51,12 @@ class FailureKind(StrEnum):
     """Prefill answered without the parameters that decode needs."""
 
 
+OF_THE_REQUEST = frozenset(
+    {FailureKind.RECOMPUTED, FailureKind.ABORTED, FailureKind.DIVERGED, FailureKind.REPLAY_REFUSED}
+)
+"""They say nothing against the endpoint, beyond the next try of the same request."""
+
+
 class ExchangeError(Exception):
     """An exchange that brought no whole answer. The message completes the sentence "<endpoint> …"."""
 
