@@ -58,7 +58,9 @@ DAMAGE: dict[str, Callable[[bytes, int], bytes]] = {
     "a byte beyond ASCII": lambda data, at: data[:at] + b"\xff" + data[at + 1 :],
 }
 
-QUICK = DataPathSettings(first_byte_time=0.5, answer_time=0.5, stall_time=0.3, head_time=0.5, body_time=0.5)
+QUICK = DataPathSettings(
+    max_replays=0, first_byte_time=0.5, answer_time=0.5, stall_time=0.3, head_time=0.5, body_time=0.5
+)
 
 Ask = Callable[[int], Awaitable[None]]
 

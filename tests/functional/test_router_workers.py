@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from baton.api.endpoints import Phase
-from functional.router_fixture import DONE, Engine, Message, Reply, generated, prefilled, sse
+from functional.router_fixture import DONE, Engine, Message, Reply, generated, prefilled, said, sse
 from functional.router_process import (
     Router,
     aggregated,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 WORKERS = ("--workers", "2")
+FIRST, SECOND = sse(said("Good")), sse(said(" day", finish_reason="stop")) + DONE
+WHOLE = FIRST + SECOND
 STREAMS = 16
 """So many connections that the kernel as good as never gives all to one of two workers."""
 
@@ -53,9 +55,9 @@ class HeldStreams:
             await generated(request, reply)
             return
         await reply.begin_stream()
-        await reply.chunk(sse({"n": 1}))
+        await reply.chunk(FIRST)
         await self.release.wait()
-        await reply.chunk(sse({"n": 2}) + DONE)
+        await reply.chunk(SECOND)
         await reply.end_stream()
 
 
@@ -127,9 +129,8 @@ async def test_a_crashed_worker_hurts_its_own_streams_only_and_is_replaced(tmp_p
 
         held.release.set()
         answers = [await task for task in streams]
-        whole, first = sse({"n": 1}, {"n": 2}) + DONE, sse({"n": 1})
-        assert {*answers} == {whole, first}
-        assert answers.count(first) == held.engine.abandoned
+        assert {*answers} == {WHOLE, FIRST}
+        assert answers.count(FIRST) == held.engine.abandoned
 
 
 async def test_what_runs_at_the_stop_signal_is_finished_by_every_worker(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ async def test_what_runs_at_the_stop_signal_is_finished_by_every_worker(tmp_path
         await eventually(partial(app.status, "/readyz", of_admin=True), 503)
         await eventually(partial(ask_alone, app), 0)
         held.release.set()
-        assert {await task for task in streams} == {sse({"n": 1}, {"n": 2}) + DONE}
+        assert {await task for task in streams} == {WHOLE}
 
 
 @pytest.mark.parametrize("how", ["deadline", "second signal"])
@@ -167,7 +168,7 @@ async def test_a_new_file_is_taken_up_by_every_worker_without_losing_a_stream(tm
         for _ in range(STREAMS):
             await eventually(partial(ask_alone, app), 404)
         held.release.set()
-        assert {await task for task in streams} == {sse({"n": 1}, {"n": 2}) + DONE}
+        assert {await task for task in streams} == {WHOLE}
 
 
 async def test_a_worker_that_cannot_be_replaced_yet_leaves_the_others_alone(tmp_path: Path) -> None:
