@@ -77,12 +77,6 @@ class KVTransfer(ApiModel):
         description="What decode does when KV cache did not arrive: fail the request (the engine's default) or "
         "recompute the prompt.",
     )
-    router_address: str | None = Field(
-        default=None,
-        pattern=r"^[^\s:/]+:[0-9]+$",
-        description="HOST:PORT where decode pods reach the router. Only for MooncakeLayerwiseConnector, whose decode "
-        "calls the router back to start the prefill.",
-    )
     store: KVStore | None = Field(
         default=None,
         description="Adds a shared KV pool; both become children of a MultiConnector. Only for vLLM-Ascend.",

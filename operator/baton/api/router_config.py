@@ -49,6 +49,9 @@ class BackendConfig(ApiModel):
     name: str = Field(description="Unique in the document; shown in logs and metrics.")
     model: str | None = Field(default=None, description="Model name the engine knows; unset leaves the request's.")
     connector: KVConnectorType = Field(default=KVConnectorType.HTTP, description="Hand-over from prefill to decode.")
+    bootstrap_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Prefill's bootstrap port, for sglang; unset means decode's own."
+    )
     pd_group: PDGroup | None = Field(default=None, description="Prefill and decode pods; unset means aggregated.")
     port: int = Field(default=8000, ge=1, le=65535, description="API port of pods that do not announce their own.")
     protocol: Protocol = Field(default=Protocol.HTTP, description="Protocol of the API port.")

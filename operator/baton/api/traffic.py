@@ -16,6 +16,8 @@ class KVConnectorType(StrEnum):
     LMCACHE = "lmcache"
     NIXL = "nixl"
     MOONCAKE = "mooncake"
+    MOONCAKE_LAYERWISE = "mooncake-layerwise"
+    SGLANG = "sglang"
 
 
 class KVConnectorSpec(ApiModel):
@@ -24,7 +26,13 @@ class KVConnectorSpec(ApiModel):
     type: KVConnectorType = Field(
         default=KVConnectorType.HTTP,
         description="http and lmcache pass no parameters; nixl and mooncake pass kv_transfer_params from prefill to "
-        "decode.",
+        "decode; mooncake-layerwise asks decode first, which calls the router back; sglang asks both at once.",
+    )
+    bootstrap_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="sglang only: --disaggregation-bootstrap-port of prefill. Default: the same as decode's own.",
     )
 
 

@@ -47,6 +47,7 @@ DATA_PATH_HELP: Final = {
     "prefill_time": "Seconds of one prefill.",
     "stall_time": "Seconds between two bytes of an answer.",
     "hand_over_time": "Seconds from prefill's answer to the first byte of decode's.",
+    "callback_time": "Seconds until a decode that is asked first (mooncake-layerwise) calls back for its prefill.",
     "reclaim_time": "Seconds of a call that frees KV which no decode has pulled.",
     "max_replays": "Replays of one stream, beyond the retries of the backend.",
     "max_journal_bytes": "Bytes kept of a stream for its replay, packed.",
@@ -184,6 +185,17 @@ def _print_schema(context: click.Context, _option: click.Parameter, is_wanted: b
     type=click.IntRange(min=1),
     metavar="NUMBER",
     help="Processes that share the clients' port.",
+)
+@click.option(
+    "--metaserver-host",
+    help="Address of this process for decode engines that call back (mooncake-layerwise). Default: the machine's.",
+)
+@click.option(
+    "--metaserver-port",
+    default=_DEFAULTS.metaserver_port,
+    type=_PORT,
+    metavar="PORT",
+    help="First port tried for that; 0 takes a free one.",
 )
 @click.option(
     "--drain-timeout",

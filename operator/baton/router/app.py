@@ -75,7 +75,14 @@ async def serve(settings: RouterSettings, places: Places, signals: Signals) -> N
         engine_tls = engine_context(settings.engine_authority)
         certificate = _listener_certificate(settings, signals)
         administration, follow = await _source(settings, directory, resources, signals=signals, engine_tls=engine_tls)
-        server = RouterServer(settings.data_path, directory, engine_tls=engine_tls, administration=administration)
+        server = RouterServer(
+            settings.data_path,
+            directory,
+            engine_tls=engine_tls,
+            administration=administration,
+            metaserver_host=settings.metaserver_host,
+            metaserver_port=settings.metaserver_port,
+        )
         resources.push_async_callback(server.close)
         await _listen(server, places, tls=certificate.context if certificate is not None else None)
         try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from baton.router.client_body import ClientBody
     from baton.router.data_path_settings import DataPathSettings
     from baton.router.directory import Directory
+    from baton.router.metaserver import Metaserver
     from baton.router.reclaim import Reclaimer
     from baton.router.wire.exchange import Linger
     from baton.router.wire.messages import Request
@@ -77,7 +78,7 @@ class Call:
     """A client's request on its way. `deadline`, by the loop's clock, is for the first byte that the client gets.
 
     Every call of an engine carries the client's end-to-end headers and the same X-Request-Id. `reclaimer` is for
-    connectors whose prefill holds KV.
+    connectors whose prefill holds KV, `metaserver` for those whose decode calls back.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Call:
         directory: Directory,
         settings: DataPathSettings,
         reclaimer: Reclaimer,
+        metaserver: Metaserver,
     ) -> None:
         """Take the request and what it matched."""
         self.body = body
@@ -99,12 +101,12 @@ class Call:
         self.deadline = deadline
         self.settings = settings
         self.reclaimer = reclaimer
+        self.metaserver = metaserver
+        self.request_id = request_id
         self._pool = pool
         self._directory = directory
         self._first_line = b"POST %b HTTP/1.1\r\n" % request.target
-        headers = end_to_end(request.headers, hidden=_HIDDEN)
-        headers.append((b"x-request-id", request_id.encode()))
-        self._headers = render_headers(headers)
+        self._headers = render_headers(end_to_end(request.headers, hidden=_HIDDEN))
 
     @property
     def model(self) -> str | None:
@@ -117,6 +119,12 @@ class Call:
         call.body, call.deadline = body, deadline
         if path is not None:
             call._first_line = b"POST %b HTTP/1.1\r\n" % path.encode()  # noqa: SLF001 # it is one of this class
+        return call
+
+    def renamed(self, request_id: str) -> Call:
+        """Return this call under another X-Request-Id."""
+        call = copy(self)
+        call.request_id = request_id
         return call
 
     def expect(self, endpoint: Endpoint) -> Answer:
@@ -146,8 +154,8 @@ class Call:
         self, endpoint: Endpoint, body: bytes, sink: Sink, *, deadline: float, linger: Linger | None
     ) -> None:
         host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-        framing = f"host: {host}:{endpoint.port}\r\ncontent-length: {len(body)}\r\n".encode()
-        head = b"%b%b%b\r\n" % (self._first_line, framing, self._headers)
+        own = f"host: {host}:{endpoint.port}\r\ncontent-length: {len(body)}\r\nx-request-id: {self.request_id}\r\n"
+        head = b"%b%b%b\r\n" % (self._first_line, own.encode(), self._headers)
         address = Address(endpoint.address, endpoint.port, endpoint.protocol is Protocol.HTTPS)
         try:
             await exchange(

@@ -16,12 +16,12 @@ from baton.router.errors import ApiError
 TRANSFER_PARAMETERS = "kv_transfer_params"
 IDS_WANTED = "return_token_ids"
 _TRANSFER_FIELD = b',"%b":' % TRANSFER_PARAMETERS.encode()
+BOOTSTRAP_HOST, BOOTSTRAP_PORT, BOOTSTRAP_ROOM = "bootstrap_host", "bootstrap_port", "bootstrap_room"
+_HAND_OVER = frozenset({TRANSFER_PARAMETERS, BOOTSTRAP_HOST, BOOTSTRAP_PORT, BOOTSTRAP_ROOM})
 
 # They would end prefill for another reason than its length, upon which the engine keeps no KV; what prefill
 # generates is thrown away in any case.
-_NOT_FOR_PREFILL = frozenset(
-    {"stream_options", "stop", "stop_token_ids", "best_of", "min_tokens", IDS_WANTED, TRANSFER_PARAMETERS}
-)
+_NOT_FOR_PREFILL = _HAND_OVER | {"stream_options", "stop", "stop_token_ids", "best_of", "min_tokens", IDS_WANTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,21 @@ def for_decode(body: ClientBody, *, model: str | None, transfer_parameters: byte
 
 def for_release(body: ClientBody, *, model: str | None, transfer_parameters: bytes) -> bytes:
     """Return the body that makes a decode engine pull the KV that prefill holds, and do as little else as it can."""
-    return _extended(for_prefill(body, model=model, additions={}), _TRANSFER_FIELD, transfer_parameters)
+    return with_parameters(for_prefill(body, model=model, additions={}), transfer_parameters)
+
+
+def for_both(body: ClientBody, *, model: str | None, additions: dict[str, Any]) -> bytes:
+    """Return the body for engines of which both get the whole request, with additional fields."""
+    return _extended(_base(body, model), body.addition, b",", orjson.dumps(additions)[1:-1])
+
+
+def with_parameters(body: bytes, transfer_parameters: bytes) -> bytes:
+    """Add the parameters (a JSON value) to a body that has none."""
+    return _extended(body, _TRANSFER_FIELD, transfer_parameters)
 
 
 def _base(body: ClientBody, model: str | None) -> bytes:
-    replaced = {TRANSFER_PARAMETERS, IDS_WANTED} if body.addition else {TRANSFER_PARAMETERS}
+    replaced = _HAND_OVER | {IDS_WANTED} if body.addition else _HAND_OVER
     if replaced.isdisjoint(body.fields) and model in {None, body.model}:
         return body.raw
     if body.model_at is not None:

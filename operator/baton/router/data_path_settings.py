@@ -26,7 +26,9 @@ class DataPathSettings:
     a whole one that is not streamed, where the backend has no timeout of its own; `prefill_time` of one prefill;
     `stall_time` between two bytes of an answer; `hand_over_time` from prefill's answer to the first streamed byte of
     decode's, well below the 480 s after which prefill frees the KV that decode has yet to pull
-    (VLLM_*_ABORT_REQUEST_TIMEOUT); `reclaim_time` of a call that only frees such KV.
+    (VLLM_*_ABORT_REQUEST_TIMEOUT); `reclaim_time` of a call that only frees such KV; `callback_time` until a decode
+    that is asked first (mooncake-layerwise) has blocks and calls back for its prefill: the engine itself would wait for
+    ever.
 
     Replays of streams that break off: `max_replays` of one stream that got further, or were no fault of the engine's,
     beyond the retries of the backend; `max_journal_bytes` kept of each, packed to about a
@@ -61,6 +63,7 @@ class DataPathSettings:
     stall_time: float = 120.0
     hand_over_time: float = 240.0
     reclaim_time: float = 30.0
+    callback_time: float = 120.0
 
     max_replays: int = 64
     max_journal_bytes: int = MIB

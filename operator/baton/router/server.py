@@ -10,6 +10,7 @@ from baton.router.application import AdminApplication, RouterApplication
 from baton.router.handler import Handler
 from baton.router.insight import OwnInsight
 from baton.router.listening import Listeners, open_sockets, port_of
+from baton.router.metaserver import Metaserver
 from baton.router.paths import (
     ADMIN_PATHS,
     PUBLIC_PATHS,
@@ -49,10 +50,13 @@ class RouterServer:
         request_ids: Callable[[], str] = lambda: secrets.token_hex(16),
         engine_tls: ssl.SSLContext | None = None,
         administration: Administration | None = None,
+        metaserver_host: str | None = None,
+        metaserver_port: int = 0,
     ) -> None:
         """Make ids by `request_ids` for requests without one; `engine_tls` is for engines that speak HTTPS.
 
-        `administration` adds the paths by which people change the list of engines.
+        `administration` adds the paths by which people change the list of engines. `metaserver_host` and
+        `metaserver_port` say where decode engines call back, as Metaserver takes them.
         """
         self._settings = settings
         self._directory = directory
@@ -60,8 +64,10 @@ class RouterServer:
         self._reclaimer = Reclaimer(directory)
         self._is_draining = False
         insight = OwnInsight(directory, lambda: self._is_draining)
-        handler = Handler(Services(settings, directory, self._pool, self._reclaimer), request_ids=request_ids)
         limits = client_limits(settings)
+        self._metaserver = Metaserver(limits, host=metaserver_host, port=metaserver_port)
+        services = Services(settings, directory, self._pool, self._reclaimer, self._metaserver)
+        handler = Handler(services, request_ids=request_ids)
         public = public_paths(settings, is_administered=administration is not None)
         admin = admin_paths(is_administered=administration is not None)
         self._public = Listeners(
@@ -80,7 +86,12 @@ class RouterServer:
     @property
     def is_idle(self) -> bool:
         """Whether it holds nothing of anybody: no client's connection, none in use at an engine, no KV to free."""
-        return not self._public.live and not self._pool.in_use and self._reclaimer.is_idle
+        return (
+            not self._public.live
+            and not self._pool.in_use
+            and self._reclaimer.is_idle
+            and not self._metaserver.expected
+        )
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Accept clients and return the port, a free one if 0 is asked for. May be called for several addresses."""
@@ -140,6 +151,7 @@ class RouterServer:
         await self._public.close(_LAST_WORDS_TIME)
         await self._admin.close(_LAST_WORDS_TIME)
         await self._reclaimer.close()
+        await self._metaserver.close()
         self._pool.close()
 
 

@@ -32,6 +32,8 @@ class RouterSettings:
     `engine_authority` is a file with the authorities that sign the certificates of engines that speak HTTPS; without it
     the system's count.
     `workers` are the processes that share the clients' port; with one there is no supervisor.
+    `metaserver_host` is an address of this process that decode engines reach; None means the machine's on its default
+    route. There they call back from the first such request on, at the first free port from `metaserver_port` on.
     `drain_timeout` is how long running requests may go on after SIGTERM; the default is that of the router which users
     of these APIs know.
     """
@@ -51,6 +53,8 @@ class RouterSettings:
     namespaces: tuple[str, ...] = ()
     engine_authority: Path | None = None
     workers: int = 1
+    metaserver_host: str | None = None
+    metaserver_port: int = 0
     drain_timeout: float = 300.0
     data_path: DataPathSettings = field(default_factory=DataPathSettings)
 

@@ -20,6 +20,7 @@ from baton.router.form_body import is_form, parse_form
 from baton.router.relay import Relay
 from baton.router.replay import Ending
 from baton.router.replayer import Replayer
+from baton.router.substitution import rename_model
 from baton.router.tries import Failures, error_after
 from baton.routing.types import RequestFacts
 from baton.telemetry import router_metrics
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from baton.router.connectors.contract import Connector
     from baton.router.data_path_settings import DataPathSettings
     from baton.router.directory import Directory
+    from baton.router.metaserver import Metaserver
     from baton.router.reclaim import Reclaimer
     from baton.router.record import RequestRecord
     from baton.router.wire.client_response import ClientResponse
@@ -47,6 +49,7 @@ class Services:
     directory: Directory
     pool: ConnectionPool
     reclaimer: Reclaimer
+    metaserver: Metaserver
 
 
 class Story:
@@ -66,6 +69,7 @@ class Story:
         self._directory = services.directory
         self._pool = services.pool
         self._reclaimer = services.reclaimer
+        self._metaserver = services.metaserver
         self._request = request
         self._response = response
         self._record = record
@@ -144,7 +148,8 @@ class Story:
             journal=None if replayer is None else replayer.journal,
         )
         try:
-            await connector.serve(call, choice, relay)
+            sink = rename_model(relay, known_as=call.model, asked_for=call.body.model)
+            await connector.serve(call, choice, sink)
         except UpstreamError as failure:
             router_metrics.upstream_errors(backend, failure.endpoint.phase.value, failure.kind.value).inc()
             router_metrics.tries(backend, "failed").inc()
@@ -195,6 +200,7 @@ class Story:
             settings=self._settings,
             reclaimer=self._reclaimer,
             directory=self._directory,
+            metaserver=self._metaserver,
         )
 
     def _time_limit(self, match: Match, body: ClientBody) -> float:

@@ -28,6 +28,7 @@ from baton.common.quantity import seconds
 _CONNECTORS = {
     KVConnector.MOONCAKE_HYBRID: KVConnectorType.MOONCAKE,
     KVConnector.MOONCAKE_V1: KVConnectorType.MOONCAKE,
+    KVConnector.MOONCAKE_LAYERWISE: KVConnectorType.MOONCAKE_LAYERWISE,
     KVConnector.NIXL: KVConnectorType.NIXL,
 }
 
@@ -151,15 +152,13 @@ def _from_server(route: ModelRoute, server: ModelServer, *, path: str) -> Backen
         )
     pd_group = selector.pd_group or route.spec.pd_group
     connector = spec.kv_connector or route.spec.kv_connector
-    if pd_group is not None and connector is None and spec.inference_engine is InferenceEngine.SGLANG:
-        raise UnresolvedError(
-            path, "prefill and decode of SGLang pods are not routed; remove pdGroup or set a kvConnector type"
-        )
+    default = KVConnectorType.SGLANG if spec.inference_engine is InferenceEngine.SGLANG else KVConnectorType.HTTP
     timeout, retry = _policy(route, spec.traffic_policy)
     return BackendConfig(
         name=f"server/{server.metadata.name}",
         model=spec.model,
-        connector=connector.type if connector else KVConnectorType.HTTP,
+        connector=connector.type if connector else default,
+        bootstrap_port=connector.bootstrap_port if connector else None,
         pd_group=pd_group,
         port=spec.workload_port.port,
         protocol=spec.workload_port.protocol,
@@ -183,7 +182,7 @@ def _from_serving(route: ModelRoute, serving: ModelServing, *, path: str) -> Bac
         update = {
             "model": _served_name(serving, typed.values()),
             "pd_group": pd_group,
-            "connector": _typed_connector(typed.values(), path=path) if pd_group else KVConnectorType.HTTP,
+            "connector": _typed_connector(typed.values()) if pd_group else KVConnectorType.HTTP,
         }
         return common.model_copy(update=update)
     port = route.spec.workload_port
@@ -192,6 +191,7 @@ def _from_serving(route: ModelRoute, serving: ModelServing, *, path: str) -> Bac
         update={
             "pd_group": route.spec.pd_group or _role_group(serving),
             "connector": connector.type if connector else KVConnectorType.HTTP,
+            "bootstrap_port": connector.bootstrap_port if connector else None,
             "port": port.port if port else _container_port(serving, path=path),
             "protocol": port.protocol if port else common.protocol,
         }
@@ -232,16 +232,12 @@ def _served_name(serving: ModelServing, engines: Iterable[tuple[Engine, Engine]]
     return serving.metadata.name
 
 
-def _typed_connector(engines: Collection[tuple[Engine, Engine]], *, path: str) -> KVConnectorType:
+def _typed_connector(engines: Collection[tuple[Engine, Engine]]) -> KVConnectorType:
     for own, shared in engines:
         for engine in (own, shared):
             if engine.kv_transfer is None or engine.kv_transfer.connector is None:
                 continue
-            found = _CONNECTORS.get(engine.kv_transfer.connector)
-            if found is None:
-                message = f"{engine.kv_transfer.connector} is not routed; use {', '.join(_CONNECTORS)}"
-                raise UnresolvedError(path, message)
-            return found
+            return _CONNECTORS[engine.kv_transfer.connector]
     # The default of rendering: what moves KV on Ascend does not run elsewhere.
     kinds = {own.kind or shared.kind for own, shared in engines}
     return KVConnectorType.NIXL if EngineKind.VLLM in kinds else KVConnectorType.MOONCAKE

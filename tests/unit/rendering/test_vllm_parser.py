@@ -47,7 +47,7 @@ SOUND: dict[str, ModelServing] = {
         decode={"parallel": {"tensor": 2, "decodeContext": 2}},
         kvTransfer={"connector": "MooncakeConnectorV1"},
     ),
-    "layerwise": pair(kvTransfer={"connector": "MooncakeLayerwiseConnector", "routerAddress": "router:8000"}),
+    "layerwise": pair(kvTransfer={"connector": "MooncakeLayerwiseConnector"}),
     "store": pair(kvTransfer={"store": {"master": "pool:50051"}}),
     "nixl": pair(kind="vLLM"),
     "cpu": pair(kind="vLLM", accelerator={"type": "CPU", "devicesPerNode": 4}),

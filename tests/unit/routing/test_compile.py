@@ -6,6 +6,7 @@ import pytest
 
 from baton.api import labels
 from baton.api.endpoints import Phase
+from baton.api.engine import KVConnector
 from baton.api.route import ModelRoute
 from baton.api.server import ModelServer
 from baton.api.serving import ModelServing
@@ -169,14 +170,34 @@ def test_a_serving_without_any_port_asks_for_one() -> None:
     assert "spec.workloadPort" in problem.message
 
 
-def test_a_connector_that_is_not_routed_is_refused() -> None:
-    given = serving(
-        {"name": "prefill"}, {"name": "decode"}, engine={"kvTransfer": {"connector": "MooncakeLayerwiseConnector"}}
+@pytest.mark.parametrize("connector", KVConnector)
+def test_every_connector_of_an_engine_is_routed(connector: KVConnector) -> None:
+    given = serving({"name": "prefill"}, {"name": "decode"}, engine={"kvTransfer": {"connector": connector.value}})
+
+    found = backend(compiled(route(TO_SERVING), serving=given))
+
+    is_layerwise = found.connector is KVConnectorType.MOONCAKE_LAYERWISE
+    assert is_layerwise == (connector is KVConnector.MOONCAKE_LAYERWISE)
+
+
+@pytest.mark.parametrize(
+    ("given", "connector", "port"),
+    [
+        ({}, "sglang", None),
+        ({"kvConnector": {"type": "sglang", "bootstrapPort": 8998}}, "sglang", 8998),
+        ({"kvConnector": {"type": "nixl"}}, "nixl", None),
+    ],
+)
+def test_sglang_pods_meet_by_bootstrap_unless_a_connector_is_named(
+    given: dict[str, Any], connector: str, port: int | None
+) -> None:
+    selector = {"matchLabels": {"app": "x"}, "pdGroup": PD_GROUP}
+
+    found = backend(
+        compiled(route(TO_SERVER), server=server(inferenceEngine="SGLang", workloadSelector=selector, **given))
     )
 
-    (problem,) = compiled(route(TO_SERVING), serving=given).problems
-
-    assert "MooncakeLayerwiseConnector is not routed" in problem.message
+    assert (found.connector, found.bootstrap_port) == (connector, port)
 
 
 def test_one_unresolved_target_fails_the_whole_route() -> None:

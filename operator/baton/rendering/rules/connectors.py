@@ -8,7 +8,6 @@ from typing import Any, Final
 from baton.api.endpoints import Phase
 from baton.api.engine import Attention
 from baton.api.kv_transfer import KVConnector, LoadFailurePolicy
-from baton.api.problems import Severity
 from baton.rendering.plan import KVTransferPlan
 from baton.rendering.resolve import TypedRole
 from baton.rendering.rules.rule import Finding, Group, Rule, found
@@ -100,13 +99,6 @@ def _wide_tensor(group: Group) -> Iterator[Finding]:
             yield found(role.path("parallel.tensor"), tensor=tensor, heads=heads)
 
 
-def _layerwise_router(group: Group) -> Iterator[Finding]:
-    for role in _using(group, KVConnector.MOONCAKE_LAYERWISE):
-        transfer = role.plan.engine.kv_transfer
-        if role.plan.phase is Phase.DECODE and not (transfer and transfer.router_address):
-            yield found(role.path("kvTransfer.routerAddress"))
-
-
 def _layerwise_context(group: Group) -> Iterator[Finding]:
     for role in _using(group, KVConnector.MOONCAKE_LAYERWISE):
         if role.plan.phase is Phase.DECODE and role.plan.sizes.prefill_context != 1:
@@ -125,13 +117,6 @@ def _layerwise_request(group: Group) -> Iterator[Finding]:
     for role in _using(group, KVConnector.MOONCAKE_LAYERWISE):
         if (role.plan.engine.env or {}).get("VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", "0") not in _OFF:
             yield found(role.path("env"))
-
-
-def _unused_router(group: Group) -> Iterator[Finding]:
-    for role in group.typed:
-        transfer, kv = role.plan.engine.kv_transfer, role.plan.kv
-        if transfer and transfer.router_address and kv and kv.connector is not KVConnector.MOONCAKE_LAYERWISE:
-            yield found(role.path("kvTransfer.routerAddress"), connector=kv.connector)
 
 
 def _recompute(group: Group) -> Iterator[Finding]:
@@ -220,12 +205,6 @@ RULES: Final = (
         "choose parallel.tensor as a multiple of model.kvHeads",
     ),
     Rule(
-        "layerwise-router",
-        _layerwise_router,
-        "MooncakeLayerwiseConnector has decode call the router back, whose address is unknown",
-        "set kvTransfer.routerAddress to HOST:PORT of the router as decode pods reach it",
-    ),
-    Rule(
         "layerwise-context",
         _layerwise_context,
         "decode of MooncakeLayerwiseConnector knows no prefill context parallelism",
@@ -242,13 +221,6 @@ RULES: Final = (
         _layerwise_request,
         "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION takes away the suffix that MooncakeLayerwiseConnector cuts off",
         "remove it from env",
-    ),
-    Rule(
-        "router-address",
-        _unused_router,
-        "{connector} never calls the router back",
-        "remove kvTransfer.routerAddress, or use MooncakeLayerwiseConnector",
-        Severity.WARNING,
     ),
     Rule(
         "failure-policy",

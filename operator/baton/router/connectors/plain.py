@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from baton.router.client_body import for_prefill, whole
-from baton.router.connectors.prefill import ask_prefill
+from baton.router.connectors.prefill import ask_prefill, cached_tokens
+from baton.router.substitution import count_cached
 
 if TYPE_CHECKING:
     from baton.router.call import Call
@@ -25,5 +26,7 @@ class PlainConnector:
     async def serve(self, call: Call, choice: Choice, sink: Sink) -> None:
         """Ask prefill, then decode."""
         body = for_prefill(call.body, model=call.model, additions={})
-        if await ask_prefill(call, choice, body, sink) is not None:
-            await call.stream(choice.decode, whole(call.body, model=call.model), sink)
+        answer = await ask_prefill(call, choice, body, sink)
+        if answer is not None:
+            counted = count_cached(sink, cached_tokens(answer))
+            await call.stream(choice.decode, whole(call.body, model=call.model), counted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 from baton.router.call import UpstreamError
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
     from baton.router.call import Answer, Call
     from baton.router.wire.upstream_connection import Sink
-    from baton.routing.types import Choice
+    from baton.routing.types import Choice, Endpoint
+
+# A quote inside generated text is escaped: the pattern cannot match there.
+_CACHED_TOKENS = re.compile(rb'"cached_tokens": ?(\d+)')
 
 
 async def ask_prefill(
@@ -25,9 +29,7 @@ async def ask_prefill(
     `on_abandoned` is for an answer that comes after all although the client has left, because prefill had ended before
     it noticed. Raises UpstreamError.
     """
-    if choice.prefill is None:
-        raise ValueError(f"the choice of {choice.decode.name} has no prefill endpoint")
-    answer = call.expect(choice.prefill)
+    answer = call.expect(prefill_of(choice))
 
     def check_abandoned() -> None:
         if answer.is_whole and answer.head.status == 200 and on_abandoned is not None:
@@ -45,6 +47,19 @@ async def ask_prefill(
         raise
     if answer.head.status == 200:
         return answer
+    give(answer, sink)
+    return None
+
+
+def prefill_of(choice: Choice) -> Endpoint:
+    """Return the prefill endpoint of a choice, which must have one."""
+    if choice.prefill is None:
+        raise ValueError(f"the choice of {choice.decode.name} has no prefill endpoint")
+    return choice.prefill
+
+
+def give(answer: Answer, sink: Sink) -> None:
+    """Put a whole answer into a sink. Raises UpstreamError when the sink does not take it."""
     try:
         sink.on_head(answer.head)
         if answer.body:
@@ -52,4 +67,12 @@ async def ask_prefill(
         sink.on_end()
     except ExchangeError as error:
         raise UpstreamError(answer.endpoint, error.kind, str(error)) from None
-    return None
+
+
+def cached_tokens(answer: Answer) -> int | None:
+    """Return how many prompt tokens prefill found in its cache, None if its answer does not tell.
+
+    Decode cannot know: all that it has of the prompt came from prefill.
+    """
+    found = _CACHED_TOKENS.search(answer.body)
+    return None if found is None else int(found[1])

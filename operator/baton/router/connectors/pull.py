@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from baton.router.call import UpstreamError
 from baton.router.client_body import TRANSFER_PARAMETERS, for_decode, for_prefill
-from baton.router.connectors.prefill import ask_prefill
-from baton.router.errors import ApiError
+from baton.router.connectors.prefill import ask_prefill, cached_tokens
+from baton.router.substitution import count_cached
 from baton.router.wire.failures import FailureKind
 
 if TYPE_CHECKING:
     from baton.router.call import Answer, Call
     from baton.router.client_body import ClientBody
+    from baton.router.errors import ApiError
     from baton.router.reclaim import HandOver
     from baton.router.wire.upstream_connection import Sink
     from baton.routing.types import Choice
@@ -44,15 +45,8 @@ class PullConnector:
     else (docs/decisions/0009-kv-is-reclaimed-by-pulling-it.md).
     """
 
-    def refusal(self, body: ClientBody) -> ApiError | None:
-        """Refuse requests for several generations: one prefill's KV can be pulled once."""
-        for field in ("n", "best_of"):
-            count = body.fields.get(field)
-            if isinstance(count, int) and count > 1:
-                return _refused(field, f"must be 1, not {count}")
-        prompt = body.fields.get("prompt")
-        if isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int):
-            return _refused("prompt", f"must be one prompt, not a list of {len(prompt)}")
+    def refusal(self, body: ClientBody) -> ApiError | None:  # noqa: ARG002 # Connector's signature
+        """Refuse nothing."""
         return None
 
     async def serve(self, call: Call, choice: Choice, sink: Sink) -> None:
@@ -60,7 +54,8 @@ class PullConnector:
         body = for_prefill(call.body, model=call.model, additions=_ADDITIONS)
 
         def hand_over(answer: Answer) -> HandOver:
-            return call.reclaimer.hand_over(call, choice, _transfer_parameters(answer), sink)
+            counted = count_cached(sink, cached_tokens(answer))
+            return call.reclaimer.hand_over(call, choice, _transfer_parameters(answer), counted)
 
         def reclaim(answer: Answer) -> None:
             with contextlib.suppress(UpstreamError):  # it holds nothing
@@ -92,8 +87,3 @@ def _transfer_parameters(answer: Answer) -> bytes:
         message = f"answered without {TRANSFER_PARAMETERS}; is it started with a KV connector as a producer?"
         raise UpstreamError(answer.endpoint, FailureKind.NO_TRANSFER_PARAMETERS, message)
     return json.dumps(parameters, separators=(",", ":")).encode()
-
-
-def _refused(field: str, demand: str) -> ApiError:
-    message = f"With prefill and decode on different engines '{field}' {demand}; send the others as further requests."
-    return ApiError(400, "unsupported_by_connector", message, param=field)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from baton.api.traffic import KVConnectorType
 from baton.router.connectors.aggregated import AggregatedConnector
+from baton.router.connectors.bootstrap import BootstrapConnector
+from baton.router.connectors.fan_out import FanOut
+from baton.router.connectors.layerwise import LayerwiseConnector
 from baton.router.connectors.plain import PlainConnector
 from baton.router.connectors.pull import PullConnector
 
@@ -17,11 +20,14 @@ if TYPE_CHECKING:
 
 AGGREGATED: Connector = AggregatedConnector()
 
+# One hand-over is for one answer, except where the engines need none.
 CONNECTORS: Mapping[KVConnectorType, Connector] = MappingProxyType(
     {
         KVConnectorType.HTTP: PlainConnector(),
         KVConnectorType.LMCACHE: PlainConnector(),
-        KVConnectorType.MOONCAKE: PullConnector(),
-        KVConnectorType.NIXL: PullConnector(),
+        KVConnectorType.MOONCAKE: FanOut(PullConnector()),
+        KVConnectorType.NIXL: FanOut(PullConnector()),
+        KVConnectorType.MOONCAKE_LAYERWISE: FanOut(LayerwiseConnector()),
+        KVConnectorType.SGLANG: FanOut(BootstrapConnector()),
     }
 )

@@ -50,6 +50,9 @@ class FailureKind(StrEnum):
     NO_TRANSFER_PARAMETERS = "no_transfer_parameters"
     """Prefill answered without the parameters that decode needs."""
 
+    NO_CALLBACK = "no_callback"
+    """Decode did not call for its prefill in time."""
+
 
 OF_THE_REQUEST = frozenset(
     {FailureKind.RECOMPUTED, FailureKind.ABORTED, FailureKind.DIVERGED, FailureKind.REPLAY_REFUSED}

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
 PREFILL, DECODE = "spec.template.roles[0].engine", "spec.template.roles[1].engine"
 V1: dict[str, Any] = {"kvTransfer": {"connector": "MooncakeConnectorV1"}}
-LAYERWISE: dict[str, Any] = {
-    "kvTransfer": {"connector": "MooncakeLayerwiseConnector", "routerAddress": "router.serving:8000"}
-}
+LAYERWISE: dict[str, Any] = {"kvTransfer": {"connector": "MooncakeLayerwiseConnector"}}
 
 
 def _parallel(prefill: dict[str, int] | None = None, decode: dict[str, int] | None = None) -> dict[str, Any]:
@@ -94,13 +92,6 @@ CASES: dict[str, tuple[ModelServing, str]] = {
             "choose parallel.tensor as a multiple of model.kvHeads"
         ),
     ),
-    "layerwise-router": (
-        pair(kvTransfer={"connector": "MooncakeLayerwiseConnector"}),
-        (
-            f"error: {DECODE}.kvTransfer.routerAddress: MooncakeLayerwiseConnector has decode call the router back, "
-            "whose address is unknown; set kvTransfer.routerAddress to HOST:PORT of the router as decode pods reach it"
-        ),
-    ),
     "layerwise-context": (
         pair(**_parallel({"prefillContext": 2}, {"prefillContext": 2}), **LAYERWISE),
         (
@@ -120,13 +111,6 @@ CASES: dict[str, tuple[ModelServing, str]] = {
         (
             f"error: {PREFILL}.env: VLLM_DISABLE_REQUEST_ID_RANDOMIZATION takes away the suffix that "
             "MooncakeLayerwiseConnector cuts off; remove it from env"
-        ),
-    ),
-    "router-address": (
-        pair(decode={"kvTransfer": {"routerAddress": "router:8000"}}),
-        (
-            f"warning: {DECODE}.kvTransfer.routerAddress: MooncakeHybridConnector never calls the router back; remove "
-            "kvTransfer.routerAddress, or use MooncakeLayerwiseConnector"
         ),
     ),
     "failure-policy": (
