@@ -266,7 +266,11 @@ async def router(
         choices = [Choice(second.endpoint, first) for first, second in itertools.product(firsts or [None], decodes)]
         directory = StaticDirectory(backend, choices, model=model)
         server = RouterServer(
-            settings or DataPathSettings(), directory, request_ids=lambda: "made-id", engine_tls=engine_tls
+            settings or DataPathSettings(),
+            directory,
+            request_ids=lambda: "made-id",
+            engine_tls=engine_tls,
+            metaserver_host="127.0.0.1",
         )
         rig = Rig(server, directory, prefills, decodes, await server.start("127.0.0.1", 0))
         stack.push_async_callback(server.close)

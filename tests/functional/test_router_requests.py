@@ -169,15 +169,6 @@ async def test_the_model_is_rewritten_for_the_engines() -> None:
     assert [message.json["model"] for message in requests] == ["/models/m"] * 2
 
 
-@on_uvloop
-async def test_what_a_connector_cannot_hand_over_is_refused_with_the_field() -> None:
-    async with router() as rig:
-        answer = await rig.ask(chat(n=2))
-
-        assert rig.prefill[0].requests == []
-    assert (answer.status, answer.json["error"]["param"]) == (400, "n")
-
-
 @pytest.mark.parametrize(
     ("body", "status", "param", "code"),
     [

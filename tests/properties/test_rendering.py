@@ -219,7 +219,7 @@ def wide_servings(draw: st.DrawFn) -> ModelServing:
             {"network": st.fixed_dictionaries({"hostNetwork": st.booleans(), "interface": st.just("eth0")})},
             optional={
                 "kvTransfer": st.fixed_dictionaries(
-                    {"connector": st.sampled_from(list(KVConnector)), "routerAddress": st.just("router:8000")},
+                    {"connector": st.sampled_from(list(KVConnector))},
                     optional={"port": st.sampled_from([29000, 30090])},
                 ),
                 "kind": st.just("vLLM"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import wraps
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -13,8 +14,10 @@ from baton import __version__
 from baton.sim.faults import RECOMPUTED, FaultError, FaultKind, read_faults
 from baton.sim.generation import FinishReason
 from baton.sim.kv import KVError, KVErrorReason
+from baton.sim.layerwise import PUSH_PATH, read_push
 from baton.sim.requests import Endpoint, RequestError, read_request
 from baton.sim.responses import AnswerHead, EventStream, write_answer, write_error, write_models
+from baton.sim.rooms import BOOTSTRAP_PATH, read_knock
 from baton.sim.transfer import PULL_PATH, format_refusal, read_demand
 
 if TYPE_CHECKING:
@@ -27,6 +30,22 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LARGEST_BODY: Final = 64 * 1024 * 1024
+
+
+def _refuse_engines(
+    handler: Callable[[Application, web.Request], Awaitable[web.Response]],
+) -> Callable[[Application, web.Request], Awaitable[web.Response]]:
+    """Answer another engine as it expects when its hand-over fails."""
+
+    @wraps(handler)
+    async def handle(application: Application, request: web.Request) -> web.Response:
+        try:
+            return await handler(application, request)
+        except KVError as error:
+            status, body = format_refusal(error)
+            return _json(body, status=status)
+
+    return handle
 
 
 class Application:
@@ -58,7 +77,7 @@ class Application:
                 web.get("/health", self._health),
                 web.get("/version", self._version),
                 web.get("/metrics", self._metrics),
-                web.post(PULL_PATH, self._hand_over),
+                *self._side_channel_routes(),
                 web.get("/sim/state", self._state),
                 web.post("/sim/faults", self._fail),
             ]
@@ -66,10 +85,17 @@ class Application:
         return application
 
     def build_side_channel(self) -> web.Application:
-        """Return what decodes pull KV from."""
+        """Return what other engines hand over by."""
         application = web.Application(client_max_size=_LARGEST_BODY)
-        application.add_routes([web.post(PULL_PATH, self._hand_over)])
+        application.add_routes(self._side_channel_routes())
         return application
+
+    def _side_channel_routes(self) -> list[web.RouteDef]:
+        return [
+            web.post(PULL_PATH, self._hand_over),
+            web.post(PUSH_PATH, self._arrive),
+            web.post(BOOTSTRAP_PATH, self._meet),
+        ]
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         return await self._generate(request, Endpoint.CHAT)
@@ -91,13 +117,20 @@ class Application:
             await _generate_whole(request, engine, generation)
             return _json(write_answer(head, generation))
 
+    @_refuse_engines
     async def _hand_over(self, request: web.Request) -> web.Response:
-        engine = self._find_engine(request)
-        try:
-            engine.hand_over(read_demand(await request.read()))
-        except KVError as error:
-            status, body = format_refusal(error)
-            return _json(body, status=status)
+        self._find_engine(request).hand_over(read_demand(await request.read()))
+        return _json(b"{}")
+
+    @_refuse_engines
+    async def _arrive(self, request: web.Request) -> web.Response:
+        self._find_engine(request).transfers.arrivals.take(read_push(await request.read()))
+        return _json(b"{}")
+
+    @_refuse_engines
+    async def _meet(self, request: web.Request) -> web.Response:
+        room, fingerprint = read_knock(await request.read())
+        await self._find_engine(request).transfers.rooms.knock(room, fingerprint=fingerprint)
         return _json(b"{}")
 
     async def _list_models(self, _request: web.Request) -> web.Response:

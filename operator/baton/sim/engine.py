@@ -2,7 +2,7 @@
 
 A request goes through start (wait for blocks, then compute the prompt's KV or pull it) and then step, once a token.
 Only these two take time or can fail: the place for the faults that it is told of.
-Knows neither HTTP nor the other engines: it is given the function that pulls.
+Knows neither HTTP nor the other engines: its transfers do.
 """
 
 from __future__ import annotations
@@ -20,28 +20,20 @@ from baton.sim.faults import FaultError, FaultKind
 from baton.sim.generation import FinishReason, Generation
 from baton.sim.kv import KVCache, KVError
 from baton.sim.requests import Endpoint, RequestError
+from baton.sim.rooms import Meeting
 from baton.sim.tokens import LONGEST_ANSWER, History
-from baton.sim.transfer import (
-    Demand,
-    Kind,
-    TransferSide,
-    check_demand,
-    check_kind,
-    check_source,
-    describe_held,
-    read_transfer,
-)
+from baton.sim.transfer import Kind, TransferSide, check_demand, describe_held
+from baton.sim.transfers import Transfers, read_hand_over
 from baton.telemetry.logs import event
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from baton.sim.faults import Fault
+    from baton.sim.peers import Peers
     from baton.sim.requests import GenerationRequest
     from baton.sim.settings import SimSettings
-    from baton.sim.transfer import KVSource
-
-    Pull = Callable[[Demand], Awaitable[None]]
+    from baton.sim.transfer import Demand
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -58,20 +50,17 @@ class Engine:
     """An engine: its KV, its counters and the requests it works on."""
 
     def __init__(
-        self, identity: EngineIdentity, settings: SimSettings, *, pull: Pull, side: TransferSide | None = None
+        self, identity: EngineIdentity, settings: SimSettings, *, peers: Peers, side: TransferSide | None = None
     ) -> None:
-        """Make an idle engine that prefills and decodes, unless `side` says otherwise.
-
-        pull(demand) fetches KV from another engine or raises KVError.
-        """
+        """Make an idle engine that prefills and decodes, unless `side` says otherwise."""
         self.identity = identity
         self.counters = EngineCounters()
         self.faults: list[Fault] = []
         self.kv = KVCache(capacity=settings.kv_blocks, timeout=settings.kv_timeout)
         self._settings = settings
-        self._pull = pull
         self._named = 0
         self.side = side or TransferSide(engine_id=self._make_name(), host=identity.address, port=identity.port)
+        self.transfers = Transfers(self.side, peers, kv=self.kv, counters=self.counters, block_size=settings.block_size)
         self._step_interval = 1 / settings.tokens_per_second if settings.tokens_per_second else 0.0
         self._step_at = 0.0
         self._next_step: asyncio.Event | None = None
@@ -80,7 +69,6 @@ class Engine:
         self._idle.set()
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._prefill_turn = asyncio.Lock()
-        self._pulls: set[asyncio.Task[KVError | None]] = set()
         self._expiry: asyncio.TimerHandle | None = None
 
     @property
@@ -112,6 +100,8 @@ class Engine:
                 "blocks_held": self.kv.held_blocks,
                 "held": len(self.kv.held),
                 "pulled": self.kv.pulled,
+                "received": self.transfers.arrivals.received,
+                "met": self.transfers.rooms.filled,
                 "expired": self.kv.expired,
                 "errors": dict(self.counters.kv_errors),
             },
@@ -149,20 +139,22 @@ class Engine:
         """
         self._strike(generation, is_new=True)
         await self._wait_for_blocks(generation)
-        if generation.source is not None and await self._pull_prompt(generation, generation.source):
+        if await self.transfers.bring(generation):
             self._begin(generation)
-        else:
+            return
+        async with self.transfers.offer(generation):
             await self._compute_prompt(generation)
 
     async def step(self, generation: Generation) -> int:
         """Generate one token in the engine's next step; the last sets finish_reason. Raises FaultError."""
         # Computing a prompt yields the first token too; after a pull it takes a step of its own.
-        if generation.tokens or generation.source is not None:
+        if generation.tokens or generation.kind is Kind.DECODE:
             await self._wait_for_step()
         self._strike(generation, is_new=False)
         token = generation.draw(eos_rate=self._settings.eos_rate)
         self._count_token(generation)
-        if generation.finish_reason is FinishReason.LENGTH and generation.kind is Kind.PREFILL:
+        is_held = generation.kind is Kind.PREFILL and generation.source is None
+        if is_held and generation.finish_reason is FinishReason.LENGTH:
             self._hold(generation)
         return token
 
@@ -190,20 +182,18 @@ class Engine:
         """Stop timers and pulls."""
         if self._expiry is not None:
             self._expiry.cancel()
-        pulls = tuple(self._pulls)
-        for task in pulls:
-            task.cancel()
-        await asyncio.gather(*pulls, return_exceptions=True)
+        await self.transfers.close()
 
     def _open(self, request: GenerationRequest, answer_id: str) -> Generation:
         limit = self._limit_answer(request)
         blocks = self._count_blocks(request, limit)
         try:
-            kind, source = read_transfer(request.kv_transfer_params)
-            check_kind(self.side, kind)
+            kind, source = read_hand_over(request, self.side, address=self.identity.address, port=self.identity.port)
         except KVError as error:
             self.counters.kv_errors[error.reason] += 1
             raise
+        if kind is Kind.PREFILL and isinstance(source, Meeting):
+            limit = 1  # that this is prefill, the engine was told at its start, and not by the request
         self.counters.requests[kind] += 1
         self.counters.prompt_tokens += len(request.prompt)
         history = History(seed=self._settings.seed, model=request.model, prompt=request.prompt)
@@ -279,28 +269,6 @@ class Engine:
                     return
                 ticket.set_result(None)
             self._queue.popleft()
-
-    async def _pull_prompt(self, generation: Generation, source: KVSource) -> bool:
-        """Return whether the KV is here; False leaves the prompt to be computed."""
-        # Once begun the pull completes, even if the client leaves: so does the real one.
-        name = f"pull {source.request_id}"
-        task = asyncio.get_running_loop().create_task(self._try_pull(source, generation.fingerprint), name=name)
-        self._pulls.add(task)
-        task.add_done_callback(self._pulls.discard)
-        error = await asyncio.shield(task)
-        if error is not None and not self.side.recomputes:
-            raise error
-        return error is None
-
-    async def _try_pull(self, source: KVSource, fingerprint: str) -> KVError | None:
-        try:
-            check_source(self.side, source)
-            await self._pull(Demand(source, fingerprint, self.side.terms))
-        except KVError as error:
-            self.counters.kv_errors[error.reason] += 1
-            self._warn(f"KV transfer failed ({error.reason})", source.request_id)
-            return error
-        return None
 
     async def _compute_prompt(self, generation: Generation) -> None:
         async with self._prefill_turn:

@@ -11,7 +11,8 @@ from baton.sim.tokens import END_OF_ANSWER, NO_ENDING, Ending, word_text
 if TYPE_CHECKING:
     from baton.sim.requests import GenerationRequest
     from baton.sim.tokens import History
-    from baton.sim.transfer import Kind, KVSource
+    from baton.sim.transfer import Kind
+    from baton.sim.transfers import Source
 
 
 class FinishReason(StrEnum):
@@ -29,7 +30,7 @@ class Generation:
 
     Attributes:
         request_id: the engine's own id, by which held KV is pulled.
-        source: where a decode finds its KV.
+        source: where a decode finds its KV, or where a prefill's goes.
         history: the prompt and all tokens drawn.
         fingerprint: that of the prompt alone.
         limit: tokens of the longest answer.
@@ -41,7 +42,7 @@ class Generation:
     request: GenerationRequest
     request_id: str
     kind: Kind
-    source: KVSource | None
+    source: Source
     history: History
     fingerprint: str
     limit: int

@@ -88,12 +88,15 @@ class KVCache:
         """Give back reserved blocks that are not held."""
         self.used -= blocks
 
-    def hold(self, request_id: str, *, fingerprint: str, blocks: int, now: float) -> HeldKV:
-        """Keep reserved blocks of a finished prefill until pull or expire frees them."""
+    def name_blocks(self, blocks: int) -> tuple[int, ...]:
+        """Return ids for reserved blocks that another engine is to know."""
         first = self._next_block
         self._next_block = (first + blocks) % self.capacity
-        block_ids = tuple((first + offset) % self.capacity for offset in range(blocks))
-        held = HeldKV(request_id, fingerprint, block_ids, now + self._timeout)
+        return tuple((first + offset) % self.capacity for offset in range(blocks))
+
+    def hold(self, request_id: str, *, fingerprint: str, blocks: int, now: float) -> HeldKV:
+        """Keep reserved blocks of a finished prefill until pull or expire frees them."""
+        held = HeldKV(request_id, fingerprint, self.name_blocks(blocks), now + self._timeout)
         self._held[request_id] = held
         return held
 

@@ -20,11 +20,12 @@ _ROLES: Final = (PRODUCER, BOTH, CONSUMER)
 
 HYBRID: Final = "MooncakeHybridConnector"
 NIXL: Final = "NixlConnector"
-MOONCAKE: Final = (HYBRID, "MooncakeConnectorV1")
+LAYERWISE: Final = "MooncakeLayerwiseConnector"
+MOONCAKE: Final = (HYBRID, "MooncakeConnectorV1", LAYERWISE)
 _SIMULATED: Final = (*MOONCAKE, NIXL)
 MULTI: Final = "MultiConnector"
 _NOT_SIMULATED: Final = (
-    *("MooncakeLayerwiseConnector", "SfaRemoteD2HConnector", "AscendStoreConnector", "MooncakeConnectorStoreV1"),
+    *("SfaRemoteD2HConnector", "AscendStoreConnector", "MooncakeConnectorStoreV1"),
     *("UCMConnector", "OffloadingConnector", "SimpleCPUOffloadConnector", "LMCacheConnectorV1"),
     *("RecomputeCPUOffloadConnector", "LMCacheAscendConnector", "MooncakeConnector", "SharedStorageConnector"),
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from baton.sim.command_line import CommandLine, CommandLineError, read_command_line
 from baton.sim.kv_transfer_config import (
     CONSUMER,
+    LAYERWISE,
     MOONCAKE,
     NIXL,
     PRODUCER,
@@ -171,6 +172,7 @@ def _make_side(
         tensor_size=line.tensor,
         is_producer=config.role == PRODUCER or _is_nixl(config),
         is_consumer=config.role == CONSUMER or _is_nixl(config),
+        is_layerwise=config.connector == LAYERWISE,
         recomputes=config.recomputes,
         terms=_make_terms(line, config),
     )
@@ -193,8 +195,10 @@ def _is_nixl(config: KVTransferConfig | None) -> bool:
 
 
 def _binds(config: KVTransferConfig | None) -> bool:
-    """Whether decodes come to this engine: of Mooncake's connectors only the producer listens."""
-    return config is not None and (config.role == PRODUCER or config.connector not in MOONCAKE)
+    """Whether others come to this engine: of Mooncake's connectors only the side that does not begin listens."""
+    if config is None or config.connector not in MOONCAKE:
+        return config is not None
+    return config.role == (CONSUMER if config.connector == LAYERWISE else PRODUCER)
 
 
 def _find_side_channel(line: CommandLine, config: KVTransferConfig | None, variables: _Variables) -> range:

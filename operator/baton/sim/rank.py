@@ -11,18 +11,16 @@ import logging
 import signal
 import socket
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 from aiohttp import web
 
 from baton.sim.application import Application
 from baton.sim.data_parallel import GroupError, make_membership
 from baton.sim.engine import Engine, EngineIdentity
 from baton.sim.listening import PortUnavailableError, listen
+from baton.sim.peers import HttpPeers
 from baton.sim.settings import format_ports
-from baton.sim.transfer import pull
 from baton.telemetry.logs import event
 
 if TYPE_CHECKING:
@@ -87,10 +85,9 @@ class Rank:
     async def _open(self) -> tuple[Engine, web.AppRunner, socket.socket | None]:
         """Bind all ports, the API's without listening yet: until the engine is ready, clients are refused."""
         launch, settings = self._launch, self._launch.settings
-        connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        session = await self._resources.enter_async_context(aiohttp.ClientSession(connector=connector))
+        peers = await self._resources.enter_async_context(HttpPeers(keeps_connections=False))
         identity = EngineIdentity(launch.side.host, settings.ports[0])
-        engine = Engine(identity, settings, pull=partial(pull, session), side=launch.side)
+        engine = Engine(identity, settings, peers=peers, side=launch.side)
         application = Application(settings, find_engine=lambda _: engine, list_engines=lambda: (engine,))
         side_channel = await self._make_runner(application.build_side_channel())
         api = await self._make_runner(application.build_api())

@@ -37,6 +37,15 @@ class RequestError(Exception):
         self.status = status
 
 
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Where a request's prefill and decode meet, as SGLang's are told; without a port at the engine's own."""
+
+    host: str
+    port: int | None
+    room: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """What to generate. max_tokens is None when the client set no limit."""
@@ -52,6 +61,7 @@ class GenerationRequest:
     include_usage: bool = False
     return_token_ids: bool = False
     kv_transfer_params: object = None
+    bootstrap: Bootstrap | None = None
 
 
 def read_request(endpoint: Endpoint, raw: bytes) -> GenerationRequest:
@@ -90,6 +100,7 @@ def read_request(endpoint: Endpoint, raw: bytes) -> GenerationRequest:
         include_usage=_read_stream_options(body, stream=stream),
         return_token_ids=_read_flag(body, "return_token_ids"),
         kv_transfer_params=body.get("kv_transfer_params"),
+        bootstrap=_read_bootstrap(body),
     )
 
 
@@ -120,6 +131,15 @@ def _read_stream_options(body: Mapping[str, Any], *, stream: bool) -> bool:
     if not stream:
         raise RequestError("stream_options needs stream: true", field="stream_options")
     return _read_flag(options, "include_usage")
+
+
+def _read_bootstrap(body: Mapping[str, Any]) -> Bootstrap | None:
+    host, room = body.get("bootstrap_host"), _read_integer(body, "bootstrap_room", minimum=0)
+    if room is None:
+        return None
+    if not isinstance(host, str) or not host:
+        raise RequestError("bootstrap_host is missing: name the prefill's address", field="bootstrap_host")
+    return Bootstrap(host.strip("[]"), _read_integer(body, "bootstrap_port", minimum=1), room)
 
 
 def _read_prompt(body: Mapping[str, Any]) -> list[int]:

@@ -10,21 +10,19 @@ import signal
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self
 
-import aiohttp
 from aiohttp import web
 from yarl import URL
 
 from baton.sim.application import Application
 from baton.sim.engine import Engine, EngineIdentity
 from baton.sim.listening import listen
-from baton.sim.transfer import pull
+from baton.sim.peers import HttpPeers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from baton.sim.settings import SimSettings
-    from baton.sim.transfer import Demand
 
 # Running requests are cut, not finished; this is only the time their handlers get to notice.
 _STOP_SECONDS: Final = 0.1
@@ -42,7 +40,7 @@ class SimServer:
         self.ports: tuple[int, ...] = ()
         self.engines: dict[EngineIdentity, Engine] = {}
         self._resources = AsyncExitStack()
-        self._session: aiohttp.ClientSession
+        self._peers = HttpPeers(keeps_connections=True)
 
     @property
     def port(self) -> int:
@@ -57,7 +55,7 @@ class SimServer:
         """Return the engine at an address and port (default: the first port)."""
         identity = EngineIdentity(address, port or self.port)
         if identity not in self.engines:
-            self.engines[identity] = Engine(identity, self.settings, pull=self._pull)
+            self.engines[identity] = Engine(identity, self.settings, peers=self._peers)
         return self.engines[identity]
 
     async def __aenter__(self) -> Self:
@@ -67,9 +65,7 @@ class SimServer:
             PortUnavailableError: a port is taken or not allowed; none stays open then.
         """
         async with AsyncExitStack() as resources:
-            self._session = await resources.enter_async_context(
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-            )
+            await resources.enter_async_context(self._peers)
             application = Application(self.settings, find_engine=self._engine_of, list_engines=self._list_engines)
             runner = web.AppRunner(
                 application.build_api(), handler_cancellation=True, access_log=None, shutdown_timeout=_STOP_SECONDS
@@ -91,9 +87,6 @@ class SimServer:
     async def _close_engines(self) -> None:
         for engine in self.engines.values():
             await engine.close()
-
-    async def _pull(self, demand: Demand) -> None:
-        await pull(self._session, demand)
 
     def _engine_of(self, request: web.Request) -> Engine:
         if request.transport is None:

@@ -1,7 +1,7 @@
-"""The hand-over protocol: kv_transfer_params in and out, and the pull of a decode from its prefill over a real socket.
+"""The prefill-first hand-over: kv_transfer_params in and out, and the pull of a decode from its prefill over a socket.
 
 The fields are those of vLLM-Ascend's MooncakeHybridConnector. The pull moves the prompt's fingerprint, no memory.
-Keeps no state: what is held is the business of baton.sim.kv.
+Keeps no state: what is held is the business of baton.sim.kv. baton.sim.layerwise has the decode-first way.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class TransferSide:
         host, port: where decodes pull this engine's KV.
         tensor_size: tensor parallel size of this engine.
         is_producer, is_consumer: whether it holds KV for others, and whether it pulls.
+        is_layerwise: whether decode is asked first; None takes both ways.
         recomputes: whether it computes a prompt itself when its KV does not arrive, instead of failing the request.
         terms: what both sides must have been started with alike, by name.
     """
@@ -66,6 +67,7 @@ class TransferSide:
     tensor_size: int = 1
     is_producer: bool = True
     is_consumer: bool = True
+    is_layerwise: bool | None = None
     recomputes: bool = False
     terms: Mapping[str, object] = field(default_factory=dict)
 
@@ -92,7 +94,7 @@ class Demand:
 
 
 def read_transfer(parameters: object) -> tuple[Kind, KVSource | None]:
-    """Tell what a request's kv_transfer_params make of it; the source is set for a decode only.
+    """Tell what a request's kv_transfer_params of the prefill-first way make of it; only a decode has a source.
 
     Raises:
         KVError: they are incomplete. The real engine hangs or dies on these; a simulation had better say so.
@@ -147,10 +149,19 @@ def check_demand(side: TransferSide, demand: Demand) -> None:
     """
     if demand.source.engine_id != side.engine_id:
         raise KVError(KVErrorReason.UNKNOWN, f"{demand.source.engine_id} is not the engine at this address")
+    compare_terms(prefill=side.terms, decode=demand.terms)
+
+
+def compare_terms(*, prefill: Mapping[str, object], decode: Mapping[str, object]) -> None:
+    """Compare what both sides were started with.
+
+    Raises:
+        KVError: they differ.
+    """
     differences = [
-        f"{name} is {side.terms.get(name)!r} at the prefill and {demand.terms.get(name)!r} at the decode"
-        for name in sorted({*side.terms, *demand.terms})
-        if side.terms.get(name) != demand.terms.get(name)
+        f"{name} is {prefill.get(name)!r} at the prefill and {decode.get(name)!r} at the decode"
+        for name in sorted({*prefill, *decode})
+        if prefill.get(name) != decode.get(name)
     ]
     if differences:
         raise KVError(KVErrorReason.MISMATCH, f"{', '.join(differences)}; start both with the same values")
@@ -196,7 +207,7 @@ async def pull(session: aiohttp.ClientSession, demand: Demand) -> None:
     except (aiohttp.ClientError, TimeoutError) as error:
         cause = str(error) or type(error).__name__
         raise KVError(KVErrorReason.UNREACHABLE, f"no answer from the prefill at {url.authority}: {cause}") from error
-    raise _read_refusal(answer, authority=url.authority)
+    raise read_refusal(answer, authority=url.authority)
 
 
 def format_refusal(error: KVError) -> tuple[int, bytes]:
@@ -204,7 +215,8 @@ def format_refusal(error: KVError) -> tuple[int, bytes]:
     return _PULL_STATUS[error.reason], orjson.dumps({"reason": error.reason, "message": error.message})
 
 
-def _read_refusal(answer: bytes, *, authority: str) -> KVError:
+def read_refusal(answer: bytes, *, authority: str) -> KVError:
+    """Return the error that another simulated engine answered with."""
     try:
         refusal = orjson.loads(answer)
         return KVError(KVErrorReason(refusal["reason"]), refusal["message"])
@@ -227,28 +239,34 @@ def read_demand(raw: bytes) -> Demand:
 
 
 def _read_source(parameters: Mapping[str, Any]) -> KVSource:
-    port = parameters.get("remote_port")
-    if type(port) is not int or not 0 < port < 65536:
-        raise _invalid(f"kv_transfer_params.remote_port is missing or no port; {_CURE}")
     return KVSource(
-        host=_read_text(parameters, "remote_host"),
-        port=port,
-        engine_id=_read_text(parameters, "remote_engine_id"),
-        request_id=_read_text(parameters, "remote_request_id"),
-        block_ids=_read_block_ids(parameters.get("remote_block_ids")),
+        host=read_text(parameters, "remote_host"),
+        port=read_port(parameters),
+        engine_id=read_text(parameters, "remote_engine_id"),
+        request_id=read_text(parameters, "remote_request_id"),
+        block_ids=read_block_ids(parameters.get("remote_block_ids")),
         tensor_size=parameters.get("remote_ptp_size"),
     )
 
 
-def _read_text(parameters: Mapping[str, Any], field: str) -> str:
+def read_port(parameters: Mapping[str, Any]) -> int:
+    """Return remote_port. Raises KVError."""
+    port = parameters.get("remote_port")
+    if type(port) is not int or not 0 < port < 65536:
+        raise _invalid(f"kv_transfer_params.remote_port is missing or no port; {_CURE}")
+    return port
+
+
+def read_text(parameters: Mapping[str, Any], field: str) -> str:
+    """Return a text field that must be there. Raises KVError."""
     value = parameters.get(field)
     if not isinstance(value, str) or not value:
         raise _invalid(f"kv_transfer_params.{field} is missing; {_CURE}")
     return value
 
 
-def _read_block_ids(groups: object) -> tuple[int, ...]:
-    """Flatten the lists of block ids, one per KV group; a group may be empty, all of them may not."""
+def read_block_ids(groups: object) -> tuple[int, ...]:
+    """Flatten the lists of block ids, one per KV group; a group may be empty, all of them may not. Raises KVError."""
     block_ids: list[int] = []
     for group in groups if isinstance(groups, list) else ():
         block_ids.extend(group if isinstance(group, list) else [group])

@@ -6,7 +6,7 @@ import pytest
 
 from baton.api import labels
 from baton.api.endpoints import Phase
-from baton.api.engine import KVConnector
+from baton.api.kv_transfer import KVConnector
 from baton.api.route import ModelRoute
 from baton.api.server import ModelServer
 from baton.api.serving import ModelServing

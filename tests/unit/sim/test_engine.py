@@ -17,6 +17,9 @@ from baton.sim.transfer import Demand, Kind, TransferSide
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from baton.sim.layerwise import Push, Target
+    from baton.sim.rooms import Meeting
+
 # 12 tokens: with an answer of 8 they fill 5 blocks of 4.
 PROMPT = tokenize(" river" * 8 + " and so.")
 
@@ -33,11 +36,20 @@ class Engines:
         self.gate.set()
 
     def _make(self, address: str, side: TransferSide | None) -> Engine:
-        return Engine(EngineIdentity(address, 7100), self.settings, pull=self._pull, side=side)
+        return Engine(EngineIdentity(address, 7100), self.settings, peers=self, side=side)
 
-    async def _pull(self, demand: Demand) -> None:
+    async def pull(self, demand: Demand) -> None:
         await self.gate.wait()
         {"127.64.0.1": self.prefill, "127.64.0.2": self.decode}[demand.source.host].hand_over(demand)
+
+    async def call_back(self, url: str, body: bytes) -> None:
+        raise AssertionError(url)
+
+    async def push(self, target: Target, push: Push) -> None:
+        raise AssertionError(push)
+
+    async def knock(self, meeting: Meeting, fingerprint: str) -> None:
+        raise AssertionError(meeting)
 
 
 def side(name: str, address: str, **facts: Any) -> TransferSide:

@@ -75,7 +75,7 @@ def test_of_several_connectors_the_one_that_hands_over_counts() -> None:
         (config(kv_role="producer"), "ValueError: Unsupported kv_role: producer. Supported roles are"),
         (config(kv_connector="Pigeon"), "ValueError: Unsupported connector type: Pigeon"),
         (config(kv_connector=["MooncakeConnectorV1"]), "ValueError: Unsupported connector type: ["),
-        (config(kv_connector="MooncakeLayerwiseConnector"), "MooncakeLayerwiseConnector is not simulated"),
+        (config(kv_connector="UCMConnector"), "UCMConnector is not simulated"),
         (config(kv_speed=1), "kv_speed: Unexpected keyword argument"),
         (config(kv_port="x"), "kv_port: 'x' is no port"),
         (config(kv_port=70000), "kv_port: 70000 is no port"),
