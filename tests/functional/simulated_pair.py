@@ -1,4 +1,4 @@
-"""A router in front of one simulated prefill and one simulated decode, which refuse what their protocol does not allow."""
+"""A router before one simulated prefill and one simulated decode, which refuse what their protocol forbids."""
 
 from __future__ import annotations
 

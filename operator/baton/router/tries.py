@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from baton.api.router_config import RetryPolicy
     from baton.router.call import UpstreamError
 
-_LATE = frozenset({FailureKind.TIMEOUT, FailureKind.STALLED})
+_LATE = frozenset({FailureKind.TIMEOUT, FailureKind.STALLED, FailureKind.NO_CALLBACK})
 
 _NO_FAULT = frozenset({FailureKind.RECOMPUTED, FailureKind.ABORTED})
 """The engine is well and could not keep this request."""

@@ -97,7 +97,7 @@ class Race:
     def _note_prefilled(self, answer: Answer) -> None:
         if self._call.body.is_streamed:
             self._must_begin_by = _now() + self._call.settings.hand_over_time
-        self._answer.cached = cached_tokens(answer)
+        self._answer.note_prefilled(cached_tokens(answer))
 
 
 class _DecodeAnswer:
@@ -105,10 +105,11 @@ class _DecodeAnswer:
 
     def __init__(self, sink: Sink) -> None:
         self.has_begun = False
-        self.cached: int | None = None
+        self._is_prefilled = False
         self._sink = sink
-        # Once the first byte has come, the bytes go to the sink directly: nothing is added to the hot path.
-        self.on_body = self._take_first
+        # With prefill's answer and the first byte of its own, the bytes go to the sink directly: nothing is added to
+        # the hot path.
+        self.on_body = self._take
 
     def on_start(self, source: Source) -> None:
         """Pass it on."""
@@ -122,10 +123,16 @@ class _DecodeAnswer:
         """Pass it on."""
         self._sink.on_end()
 
-    def _take_first(self, data: bytes) -> None:
+    def note_prefilled(self, cached: int | None) -> None:
+        """Correct the usage from now on: it is told at the end."""
+        if not self._is_prefilled:
+            self._is_prefilled = True
+            self._sink = count_cached(self._sink, cached)
+
+    def _take(self, data: bytes) -> None:
         self.has_begun = True
-        self._sink = count_cached(self._sink, self.cached)
-        self.on_body = self._sink.on_body
+        if self._is_prefilled:
+            self.on_body = self._sink.on_body
         self._sink.on_body(data)
 
 
