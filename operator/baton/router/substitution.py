@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from baton.router.wire.upstream_connection import Sink, Source
 
 _ENDS = b"\n}"
-_BEFORE_MEMBERS = re.compile(rb".*[{,\n}]", re.DOTALL)
+_BEFORE_MEMBERS = (b"{", b",", b"}", b"\n")
 
 _LONGEST = 512
 """Bytes of the longest member that is replaced even if it comes in several reads."""
@@ -45,10 +45,12 @@ class Substitution:
         if self._held:
             data = self._held + data
             self._held = b""
-        if data[-1] not in _ENDS and (before := _BEFORE_MEMBERS.match(data, max(0, len(data) - _LONGEST))):
-            self._held = data[before.end() :]
-            data = data[: before.end()]
-        self._pass_on(data)
+        if data[-1] not in _ENDS:
+            start = 1 + max(data.rfind(mark) for mark in _BEFORE_MEMBERS)
+            if len(data) - start <= _LONGEST:
+                self._held, data = data[start:], data[:start]
+        if data:
+            self._pass_on(data)
 
     def on_end(self) -> None:
         """Pass on what was kept back."""

@@ -346,7 +346,16 @@ async def test_counters_and_state_tell_what_was_done() -> None:
         "finished": {"length": 1},
         "running": 0,
         "waiting": 0,
-        "kv": {"blocks_used": 0, "blocks_held": 0, "held": 0, "pulled": 0, "expired": 0, "errors": {}},
+        "kv": {
+            "blocks_used": 0,
+            "blocks_held": 0,
+            "held": 0,
+            "pulled": 0,
+            "received": 0,
+            "met": 0,
+            "expired": 0,
+            "errors": {},
+        },
     }
 
 
