@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from baton.api.traffic import KVConnectorType
+from baton.sim.faults import Fault, FaultKind
+from baton.sim.transfer import Kind
 from functional.engine_fixture import DONE, Message, Reply, prefilled, said, sse
 from functional.router_fixture import COMPLETIONS, DEADLINE, chat, eventually, on_uvloop, request, router
 from functional.simulated_pair import simulated_pair
@@ -130,6 +133,25 @@ async def test_a_stream_of_several_that_breaks_off_never_ends_as_if_it_were_whol
 
     assert b'"error"' in rest
     assert DONE not in rest
+
+
+@pytest.mark.parametrize("fault", [Fault(kind=FaultKind.RECOMPUTE, after=4), Fault(kind=FaultKind.CUT, after=3)])
+@pytest.mark.parametrize("temperature", [0, 1])
+@on_uvloop
+async def test_a_stream_of_several_that_an_engine_gives_up_is_right_or_an_error(fault: Fault, temperature: int) -> None:
+    body = {"model": "m", "prompt": PROMPTS, "max_tokens": 5, "temperature": temperature}
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    async with simulated_pair(KVConnectorType.MOONCAKE, attempts=3) as pair:
+        whole = (await pair.rig.ask(body, COMPLETIONS)).json
+        pair.decode.faults = [replace(fault, phase=Kind.DECODE, times=1)]
+        stream = (await pair.rig.ask(body | options, COMPLETIONS)).body
+
+    if temperature:
+        assert b"replay_impossible" in stream
+        assert DONE not in stream
+    else:
+        assert texts_of(stream) == {choice["index"]: choice["text"] for choice in whole["choices"]}
+        assert [event["usage"] for event in events_of(stream) if not event["choices"]] == [whole["usage"]]
 
 
 @on_uvloop

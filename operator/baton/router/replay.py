@@ -78,7 +78,7 @@ def plan_replay(
     body: ClientBody, transcript: Transcript, *, is_chat: bool, may_repeat: bool = True
 ) -> Replay | Ending | Impossible:
     """Return how to go on after what the client has. `may_repeat`: no second answer has turned out another yet."""
-    if transcript.is_finished:
+    if transcript.is_finished and not _has_several(body.fields):
         ending = _ending(body.fields, transcript)
         if ending is not None:
             return ending
@@ -121,9 +121,17 @@ def _remembers(fields: Event) -> bool:
     return fields.get("temperature") != 0 or any(fields.get(name) for name in ("presence_penalty", "frequency_penalty"))
 
 
+def _has_several(fields: Event) -> bool:
+    """Tell whether the answer has more than one choice; those that nothing has been sent of yet are not seen in it."""
+    prompt = fields.get("prompt")
+    if isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int):
+        return True
+    return any(isinstance(count := fields.get(name), int) and count > 1 for name in ("n", "best_of"))
+
+
 def _obstacle(fields: Event, transcript: Transcript) -> str | None:
     """Return why an answer can only be given again from its beginning, None if it need not."""
-    if any(isinstance(count := fields.get(name), int) and count > 1 for name in ("n", "best_of")):
+    if _has_several(fields):
         return "it has several choices"
     kind = fields.get("response_format")
     if any(fields.get(name) is not None for name in _GUIDES) or (isinstance(kind, dict) and kind.get("type") != "text"):

@@ -45,6 +45,13 @@ def test_a_decode_rank_binds_nothing_and_agrees_on_the_terms() -> None:
     assert decode.side.terms["prefill.tp_size"] == 4
 
 
+def test_of_layerwise_engines_the_decode_binds() -> None:
+    prefill = start("-dp 4 -dpn 2 -tp 4", mooncake("kv_producer", 30000, "MooncakeLayerwiseConnector"))
+    decode = start("-dp 16 -dpn 15", mooncake("kv_consumer", 30100, "MooncakeLayerwiseConnector"))
+    assert (len(prefill.side_channel), decode.side_channel) == (0, range(30115, 30116))
+    assert prefill.side.is_layerwise is decode.side.is_layerwise is True
+
+
 def test_all_ranks_of_internal_data_parallelism_are_one_process() -> None:
     launch = start("-dp 4 -tp 4", mooncake("kv_producer", 30000))
     assert (launch.side_channel, launch.group, launch.side.engine_id) == (range(30000, 30016), None, "e-u")
