@@ -191,3 +191,26 @@ async def test_an_answer_of_prefill_that_comes_as_the_client_leaves_is_reclaimed
             await client.send(request(chat()))
             await eventually(lambda: rig.server.is_idle)
             await eventually(lambda: not held())
+
+
+@on_uvloop
+async def test_a_connection_that_was_half_closed_carries_no_further_request() -> None:
+    is_over = asyncio.Event()
+
+    async def answers_a_client_that_has_left(message: Message, reply: Reply) -> None:
+        if len(reply.engine.requests) == 1:
+            await reply.reader.read()
+            await prefilled(message, reply)
+            await is_over.wait()
+        else:
+            await prefilled(message, reply)
+
+    async with router([answers_a_client_that_has_left]) as rig:
+        client = await rig.send(request(chat()))
+        await eventually(lambda: len(rig.prefill[0].requests) == 1)
+        client.close()
+        await eventually(lambda: len(rig.decode[0].releases) == 1)
+        answer = await rig.ask(chat())
+        is_over.set()
+
+    assert answer.status == 200

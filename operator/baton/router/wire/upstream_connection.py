@@ -66,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._loop = loop
         self._on_lost = on_lost
         self._is_reused = False
+        self._is_half_closed = False
         self._is_paused = False
         self._time_left = 0.0
         self._deadline = Deadline(loop, self._expire)
@@ -103,6 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._exchange is None or self._transport.is_closing() or not self._transport.can_write_eof():
             return None
         self._transport.write_eof()
+        self._is_half_closed = True
         self._exchange.done = self._loop.create_future()
         return self._exchange.done
 
@@ -177,7 +179,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._forget()
         self._is_reused = True
         # What is left of the request (the engine answered early) would be read as the next one.
-        if not self._reader.keep_alive or self._transport.get_write_buffer_size():
+        if not self._reader.keep_alive or self._is_half_closed or self._transport.get_write_buffer_size():
             self._transport.abort()
         if not exchange.done.done():
             exchange.done.set_result(None)
