@@ -7,7 +7,8 @@ from typing import Any
 
 from baton.api import labels
 from baton.api.serving import ModelServing
-from baton.planning.model import ConfigFile, Create, Desired, PodGroupView, PodView
+from baton.planning.history import view_of
+from baton.planning.model import ConfigFile, Create, Desired, PodGroupView, PodView, RevisionView
 
 JsonObject = dict[str, Any]
 
@@ -147,3 +148,8 @@ def pod_group_view(document: JsonObject, *, uid: str) -> PodGroupView:
 def as_ready(pod: PodView) -> PodView:
     """Return the pod as it is once all its containers are ready."""
     return replace(pod, phase="Running", ready=True, unready_since=None, problem="")
+
+
+def revision_view(create: Create, *, uid: str) -> RevisionView:
+    """Return how a created ControllerRevision looks to planning."""
+    return view_of({**create.object, "metadata": {**create.object["metadata"], "uid": uid}})

@@ -19,16 +19,26 @@ from baton.planning.model import (
     PodGroups,
     PodGroupView,
     PodView,
+    RevisionView,
     Update,
 )
 from baton.planning.plan import plan
-from builders import ServingBuilder, as_ready, pod_group_view, pod_view
+from builders import ServingBuilder, as_ready, pod_group_view, pod_view, revision_view, serving
 from fake_api_server import merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from baton.planning.model import Action
+
+PAIR = serving().role("prefill").role("decode")
+MULTI_NODE = serving().role("prefill").role("decode", replicas=2, workers=1)
+NODE_NAMES = ["demo-0-decode-0-0", "demo-0-decode-0-1", "demo-0-decode-1-0", "demo-0-decode-1-1"]
+
+
+def group_names(*ordinals: int) -> list[str]:
+    """Return the names of the pods of ServingGroups of `PAIR`."""
+    return [f"demo-{ordinal}-{role}-0-0" for ordinal in ordinals for role in ("decode", "prefill")]
 
 
 class Cluster:
@@ -43,6 +53,10 @@ class Cluster:
         self.config_maps: dict[str, ChildView] = {}
         self.pod_groups: dict[str, PodGroupView] | None = None
         self.has_sub_groups = False
+        self.revisions: dict[str, RevisionView] = {}
+        self.is_routed = False
+        self.in_flight: dict[str, int] = {}
+        self._revision_writes: dict[str, Create] = {}
         self._uids = itertools.count()
 
     def edit(self, builder: ServingBuilder, *config_files: ConfigFile) -> None:
@@ -54,10 +68,11 @@ class Cluster:
     def copy(self) -> Cluster:
         """Return an independent cluster in the same state."""
         other = Cluster(self.builder, *self.config_files)
-        other.now = self.now
+        other.now, other.is_routed, other.in_flight = self.now, self.is_routed, self.in_flight
         other.pods, other.services, other.config_maps = dict(self.pods), dict(self.services), dict(self.config_maps)
         other.pod_groups = None if self.pod_groups is None else dict(self.pod_groups)
         other.has_sub_groups = self.has_sub_groups
+        other.revisions, other._revision_writes = dict(self.revisions), dict(self._revision_writes)
         other._uids = itertools.count(1_000_000)
         return other
 
@@ -70,6 +85,9 @@ class Cluster:
             pod_groups=None
             if self.pod_groups is None
             else PodGroups(tuple(self.pod_groups.values()), self.has_sub_groups),
+            revisions=tuple(self.revisions.values()),
+            is_routed=self.is_routed,
+            in_flight=self.in_flight,
         )
 
     def install_volcano(self, *, has_sub_groups: bool = True) -> None:
@@ -105,21 +123,48 @@ class Cluster:
             assert self.pod_groups is not None
             self.pod_groups.setdefault(action.name, pod_group_view(action.object, uid=uid))
             return
+        if action.kind is ChildKind.REVISION:
+            self._keep_revision(action, uid)
+            return
         metadata = action.object["metadata"]
         child = ChildView(metadata["namespace"], action.name, uid, metadata["ownerReferences"][0]["uid"])
         self._children(action.kind).setdefault(action.name, child)
 
     def _update(self, action: Update) -> None:
+        match action.kind:
+            case ChildKind.POD:
+                assert self.pods[action.name].uid == action.uid
+                since = action.patch["metadata"]["annotations"][labels.DRAINING]
+                self.change(action.name, draining_since=since and datetime.fromisoformat(since))
+            case ChildKind.REVISION:
+                self._update_revision(action)
+            case _:
+                self._update_pod_group(action)
+
+    def _update_pod_group(self, action: Update) -> None:
         assert self.pod_groups is not None
         view, patch = self.pod_groups[action.name], action.patch
         assert action.uid == view.uid
         applied = patch["metadata"]["annotations"][labels.APPLIED]
         self.pod_groups[action.name] = replace(view, spec=merged(view.spec, patch["spec"]), applied=applied)
 
+    def _update_revision(self, action: Update) -> None:
+        assert self.revisions[action.name].uid == action.uid
+        written = self._revision_writes[action.name].object
+        annotations = written["metadata"]["annotations"] | action.patch["metadata"]["annotations"]
+        changed = Create(action.kind, {**written, "metadata": {**written["metadata"], "annotations": annotations}})
+        self._keep_revision(changed, action.uid)
+
+    def _keep_revision(self, written: Create, uid: str) -> None:
+        self._revision_writes[written.name] = written
+        self.revisions[written.name] = revision_view(written, uid=uid)
+
     def _delete(self, action: Delete) -> None:
         if action.kind is ChildKind.POD:
             if self.pods[action.name].uid == action.uid:
                 self.change(action.name, deleting=True)
+        elif action.kind is ChildKind.REVISION:
+            del self.revisions[action.name]
         elif self._children(action.kind)[action.name].uid == action.uid:
             del self._children(action.kind)[action.name]
 
@@ -135,6 +180,13 @@ class Cluster:
 
     def change_all(self, changed: Callable[[PodView], PodView]) -> None:
         self.pods = {name: changed(pod) for name, pod in self.pods.items()}
+
+    def change_revisions(self, **state: Any) -> None:
+        self.revisions = {name: replace(view, **state) for name, view in self.revisions.items()}
+
+    def disown_revisions(self) -> None:
+        """Let all revisions belong to somebody else."""
+        self.change_revisions(owner_uid="somebody-else")
 
     def vanish(self, name: str) -> None:
         """Remove a pod at once, as a forced deletion does."""
@@ -187,14 +239,24 @@ def running(builder: ServingBuilder, *config_files: ConfigFile) -> Cluster:
     return cluster
 
 
+def rolled(builder: ServingBuilder) -> Cluster:
+    """Return a cluster whose pods run, right after the user changed the image of one role."""
+    cluster = running(builder)
+    (role,) = [role for role in builder.roles if role["name"] == "decode"]
+    template = {"spec": {"containers": [{"name": "engine", "image": "engine:2"}]}}
+    changed = {**role, "entryTemplate": template}
+    cluster.edit(builder.with_role(changed))
+    return cluster
+
+
 def created(made: Plan, kind: ChildKind = ChildKind.POD) -> dict[str, dict[str, Any]]:
     """Return the documents of one kind that a plan creates, by name."""
     return {action.name: action.object for action in made.actions if isinstance(action, Create) and action.kind is kind}
 
 
-def updated(made: Plan) -> dict[str, dict[str, Any]]:
-    """Return the patches of a plan by the name of what they change."""
-    return {action.name: action.patch for action in made.actions if isinstance(action, Update)}
+def updated(made: Plan, kind: ChildKind) -> dict[str, dict[str, Any]]:
+    """Return the patches of a plan to children of one kind, by the name of what they change."""
+    return {action.name: action.patch for action in made.actions if isinstance(action, Update) and action.kind is kind}
 
 
 def deleted(made: Plan, kind: ChildKind = ChildKind.POD) -> dict[str, str]:

@@ -37,6 +37,8 @@ OPERATOR = frozenset[Call]().union(
     calls(WORKLOAD_GROUP, "modelservings/finalizers", "update"),  # planning/documents.py: blockOwnerDeletion
     calls("", "pods services configmaps", "list watch"),  # manager/app.py: reflectors
     calls("", "pods services configmaps", "create get delete"),  # controllers/children.py
+    calls("apps", "controllerrevisions", "list watch create get patch delete"),  # the same two
+    calls("", "pods", "patch"),  # controllers/children.py marks what drains
     calls("", "configmaps", "patch"),  # controllers/routes.py applies, which may create, too
     calls("", "events", "create patch"),  # kube/events.py
     calls("scheduling.volcano.sh", "podgroups", "list watch"),  # kube/optional.py

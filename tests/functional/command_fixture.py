@@ -28,6 +28,7 @@ PAIR = serving(namespace="ns").role("prefill").role("decode", workers=1)
 COLLECTIONS = {
     ChildKind.POD: "/api/v1/pods",
     ChildKind.SERVICE: "/api/v1/services",
+    ChildKind.REVISION: "/apis/apps/v1/controllerrevisions",
     ChildKind.CONFIG_MAP: "/api/v1/configmaps",
 }
 

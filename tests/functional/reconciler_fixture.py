@@ -19,6 +19,7 @@ from baton.controllers.projection import (
     kind_projection,
     pod_group_record,
     pod_record,
+    revision_record,
     template_record,
 )
 from baton.controllers.routes import RouteReconciler, RouteStores
@@ -28,7 +29,16 @@ from baton.kube.client import Client
 from baton.kube.errors import NotFound
 from baton.kube.events import EventRecorder
 from baton.kube.optional import OptionalKind
-from baton.kube.resources import CONFIG_MAPS, MODEL_ROUTES, MODEL_SERVERS, MODEL_SERVINGS, POD_GROUPS, PODS, SERVICES
+from baton.kube.resources import (
+    CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
+    MODEL_ROUTES,
+    MODEL_SERVERS,
+    MODEL_SERVINGS,
+    POD_GROUPS,
+    PODS,
+    SERVICES,
+)
 from baton.kube.store import Store
 
 if TYPE_CHECKING:
@@ -86,6 +96,7 @@ class Rig:
             "pods": (PODS, Store(pod_record)),
             "services": (SERVICES, Store(child_record)),
             "launches": (CONFIG_MAPS, Store(child_record)),
+            "revisions": (CONTROLLER_REVISIONS, Store(revision_record)),
             "documents": (CONFIG_MAPS, Store(document_record)),
             "templates": (CONFIG_MAPS, Store(template_record)),
             "pod_groups": (POD_GROUPS, self.pod_groups.store),
@@ -98,6 +109,7 @@ class Rig:
             config_maps=kept["launches"],
             templates=kept["templates"],
             pod_groups=self.pod_groups,
+            revisions=kept["revisions"],
         )
         route_stores = RouteStores(
             routes=kept["routes"],
@@ -109,7 +121,11 @@ class Rig:
         serving_stores.index()
         route_stores.index_references()
         self._servings = ServingReconciler(
-            client=client, stores=serving_stores, clock=self.clock, recorder=self.recorder
+            client=client,
+            stores=serving_stores,
+            is_routed=route_stores.is_routed,
+            clock=self.clock,
+            recorder=self.recorder,
         )
         self._routes = RouteReconciler(client=client, stores=route_stores, clock=self.clock)
         self._servers = ServerReconciler(client=client, servers=kept["servers"], clock=self.clock)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from baton.controllers.desire import desired_of
+from baton.planning.revision import revision_of
 from functional.command_fixture import PAIR, SERVINGS, Cluster, cluster_in_thread
 from rendering_builders import pair
 
@@ -68,6 +69,7 @@ def test_a_plan_for_an_empty_cluster_creates_everything(cluster: Cluster, file: 
         [
             "ModelServing ns/demo",
             "  pods: 0 restart, 0 stop, 3 start, 0 stay",
+            f"    create ControllerRevision demo-{revision_of(PAIR.desired())}",
             "    create Service demo-0-decode-0-0",
             "    create Pod demo-0-prefill-0-0",
             "    create Pod demo-0-decode-0-0",
@@ -158,7 +160,7 @@ def test_a_plan_for_machines_has_every_step(cluster: Cluster, file: Path) -> Non
     assert [pod["name"] for pod in found["pods"]["restart"]] == ["demo-0-decode-0-0", "demo-0-prefill-0-0"]
     done = [[f"{action['do']} {action['kind']}" for stage in step for action in stage] for step in found["steps"]]
     assert done == [
-        ["create ConfigMap", "delete Pod", "delete Pod"],
+        ["create ControllerRevision", "create ConfigMap", "delete Pod", "delete Pod"],
         ["create Pod", "create Pod", "delete ConfigMap"],
     ]
     assert answer["capacity"] == {"checked": True, "problem": "", "shortages": []}
@@ -182,7 +184,7 @@ def test_pods_that_find_no_node_are_told_for_all_of_a_file_together(cluster: Clu
 
 def test_who_may_not_list_nodes_gets_the_plan_without_the_check(cluster: Cluster, file: Path) -> None:
     forbidden = b'{"kind": "Status", "code": 403, "message": "nodes is forbidden"}'
-    cluster.server.fail("list", 403, skip=3, body=forbidden)
+    cluster.server.fail("list", 403, skip=4, body=forbidden)
     code, lines = cluster.run("plan", write(file, PAIR.document()))
     assert code == 0
     assert lines[1] == "  pods: 0 restart, 0 stop, 3 start, 0 stay"

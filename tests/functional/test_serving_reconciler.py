@@ -228,7 +228,7 @@ async def test_a_refusal_is_told_in_the_servers_words_and_tried_again(
     rig: Rig, code: int, reason: str, message: str, kind: type[ApiError]
 ) -> None:
     await rig.apply(PAIR)
-    rig.refuse("create", code, reason, message, times=2, skip=1)  # the Service is let through
+    rig.refuse("create", code, reason, message, times=2, skip=2)  # the revision and the Service are let through
     with pytest.raises(kind):
         await rig.serving()
 
@@ -254,10 +254,10 @@ async def test_a_refused_service_holds_its_pods_back(rig: Rig) -> None:
 
 async def test_a_quota_is_not_asked_for_each_of_very_many_pods(rig: Rig) -> None:
     await rig.apply(serving(replicas=300).role("decode"))
-    rig.refuse("create", 403, "Forbidden", "exceeded quota", times=300)
+    rig.refuse("create", 403, "Forbidden", "exceeded quota", times=300, skip=1)
     with pytest.raises(Forbidden):
         await rig.serving()
-    assert 64 <= rig.server.count("create") <= 128
+    assert 64 < rig.server.count("create") <= 129
 
 
 async def test_a_status_that_is_refused_is_tried_again_and_no_event_is_lost(rig: Rig) -> None:
@@ -298,7 +298,7 @@ async def test_each_transition_of_a_role_replica_is_told_once(rig: Rig) -> None:
 
 async def test_a_creation_that_is_refused_for_long_is_told_once(rig: Rig) -> None:
     await rig.apply(PAIR)
-    rig.refuse("create", 403, "Forbidden", "exceeded quota", times=10, skip=1)
+    rig.refuse("create", 403, "Forbidden", "exceeded quota", times=10, skip=2)
     for _ in range(3):
         with pytest.raises(Forbidden):
             await rig.serving()
@@ -325,54 +325,6 @@ async def test_a_new_spec_forgets_no_event(rig: Rig) -> None:
     await rig.apply(PAIR.role("decode", replicas=2, workers=1))
     await rig.serving()
     assert sorted(rig.events()) == sorted([*told("Creating", "decode/decode-1"), *told("Running", *REPLICAS)])
-
-
-# Specs that cannot be acted upon
-
-
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({"replicas": "many"}, "spec.replicas: should be a valid integer"),
-        ({"template": {"roles": []}}, "spec.template.roles: "),
-        ({"template": {"roles": [{"name": "decode"}]}}, "spec.template.roles[0].entryTemplate: is required"),
-        ({"recoveryPolicy": "Sometimes"}, "spec.recoveryPolicy: should be 'ServingGroupRecreate'"),
-    ],
-)
-async def test_a_spec_that_cannot_be_used_is_told_with_its_field_and_nothing_is_touched(
-    rig: Rig, change: JsonObject, path: str
-) -> None:
-    await settle(rig)
-    before, seen = await rig.uids(PODS), (await status(rig))["observedGeneration"]
-    document = PAIR.document()
-    await rig.apply({**document, "spec": {**document["spec"], **change}})
-    assert await rig.serving() is None
-
-    refused = await rig.condition("Accepted")
-    assert (refused["status"], refused["reason"], refused["observedGeneration"]) == ("False", "Invalid", 2)
-    assert path in refused["message"]
-    assert await rig.uids(PODS) == before
-    assert (await status(rig))["observedGeneration"] == seen, "the counters are not of the refused generation"
-
-    await rig.apply(PAIR)
-    await rig.serving()
-    assert (await rig.condition("Accepted"))["status"] == "True"
-
-
-async def test_an_engine_that_cannot_work_is_refused_and_its_pods_stay(rig: Rig) -> None:
-    document = pair().document()
-    document["metadata"] = {"name": "demo", "uid": "uid-of-demo"}
-    await rig.apply(document)
-    await rig.serving()
-    before = await rig.uids(PODS)
-    document["spec"]["template"]["roles"][0]["engine"]["parallel"]["tensor"] = 64
-    await rig.apply(document)
-    await rig.serving()
-
-    refused = await rig.condition("Accepted")
-    assert (refused["status"], refused["reason"]) == ("False", "Invalid")
-    assert "spec.template.roles[0].engine.parallel" in refused["message"]
-    assert await rig.uids(PODS) == before
 
 
 async def test_a_doubtful_spec_is_acted_upon_and_its_warnings_are_told(rig: Rig) -> None:

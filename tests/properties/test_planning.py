@@ -28,7 +28,8 @@ ROLES = ("prefill", "decode", "router")
 few = st.integers(0, 3)
 amounts = st.sampled_from([1, 2, "50%"])
 group_limits: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {"maxUnavailable": amounts}, optional={"partition": st.sampled_from([1, 2, "50%"])}
+    {"maxUnavailable": amounts},
+    optional={"partition": st.sampled_from([1, 2, "50%"]), "maxSurge": st.sampled_from([1, 2, "50%"])},
 )
 role_limits: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"maxUnavailable": amounts, "partition": st.sampled_from([None, 1])}
@@ -135,6 +136,23 @@ class Lifecycle(RuleBasedStateMachine):
         role = {**roles[number % len(roles)], "replicas": replicas}
         self.cluster.edit(self.cluster.builder.with_role(role))
 
+    @rule(is_routed=st.booleans(), busy=st.sampled_from([None, 0, 1]), timeout=st.sampled_from([None, 0, 30]))
+    def routes_and_requests_come_and_go(self, *, is_routed: bool, busy: int | None, timeout: int | None) -> None:
+        self.cluster.is_routed = is_routed
+        uids = [pod.uid for pod in self.cluster.pods.values()]
+        self.cluster.in_flight = {} if busy is None else dict.fromkeys(uids, busy)
+        self.cluster.edit(self.cluster.builder.with_spec(drainTimeoutSeconds=timeout))
+
+    @rule(paused=st.booleans())
+    def user_pauses_or_goes_on(self, *, paused: bool) -> None:
+        self.cluster.edit(self.cluster.builder.with_spec(paused=paused))
+
+    @rule(without_unavailable=st.booleans())
+    def user_changes_the_limits_of_a_roll_out(self, *, without_unavailable: bool) -> None:
+        if "rollingUpdateConfiguration" in self.cluster.builder.spec["rolloutStrategy"]:
+            limits = {"maxUnavailable": 0, "maxSurge": 1} if without_unavailable else {"maxUnavailable": 1}
+            self.cluster.edit(self.cluster.builder.rollout(**limits))
+
     @precondition(lambda self: len(self.cluster.builder.roles) > 1)
     @rule(number=st.integers(0, 99))
     def user_removes_role(self, number: int) -> None:
@@ -154,11 +172,13 @@ class Lifecycle(RuleBasedStateMachine):
         pods, services = list(seen.pods), list(seen.services)
         Random(0).shuffle(pods)
         Random(0).shuffle(services)
-        assert plan(desired, seen) == plan(desired, replace(seen, pods=tuple(pods), services=tuple(services)))
+        shuffled = replace(seen, pods=tuple(pods), services=tuple(services), revisions=seen.revisions[::-1])
+        assert plan(desired, seen) == plan(desired, shuffled)
 
     @invariant()
     def plan_asks_for_nothing_more_once_carried_out(self) -> None:
         after = self.cluster.copy()
+        after.in_flight = dict.fromkeys(after.in_flight, 1)  # what is idle goes at the second look
         made = after.step()
         again = after.plan()
         assert again.actions == (), (made.actions, self.cluster.pods)
@@ -206,6 +226,17 @@ class Lifecycle(RuleBasedStateMachine):
             check_budget(groups, deletes, minimum=minimum, partition=target.partition)
 
     @invariant()
+    def no_more_groups_are_created_than_a_roll_out_may_have(self) -> None:
+        target, groups = self._arranged()
+        after = groups.keys() | {group_of(name) for name in created(self.cluster.plan())}
+        assert len(after) <= max(len(groups), target.replicas + target.max_surge)
+
+    @invariant()
+    def nothing_is_rolled_out_while_paused(self) -> None:
+        if self.cluster.builder.spec.get("paused"):
+            assert not any("outdated" in reason or "gone" in reason for reason in deleted(self.cluster.plan()).values())
+
+    @invariant()
     def recovery_leaves_running_groups_alone(self) -> None:
         _, groups = self._arranged()
         for name, reason in deleted(self.cluster.plan()).items():
@@ -213,13 +244,14 @@ class Lifecycle(RuleBasedStateMachine):
                 assert not groups[group_of(name)].running
 
     def _arranged(self) -> tuple[Target, dict[int, Group]]:
-        target = target_of(self.cluster.builder.desired())
+        target = target_of(self.cluster.builder.desired(), self.cluster.revisions.values())
         return target, arrange(target, self.cluster.pods.values())
 
     def teardown(self) -> None:
         """Without further disturbance everything comes to rest, and then is exactly as wanted."""
         if not hasattr(self, "cluster"):
             return
+        self.cluster.edit(self.cluster.builder.with_spec(paused=False))
         self.cluster.converge(limit=60)
         target, groups = self._arranged()
         status = self.cluster.plan().status
@@ -228,8 +260,9 @@ class Lifecycle(RuleBasedStateMachine):
         if target.has_pods:
             assert len(groups) == target.replicas
         for group in groups.values():
+            assert not group.stands_in
             check_shape(target, group)
-        check_services(target, groups, self.cluster.services.keys())
+        check_services(groups, self.cluster.services.keys())
         if self.cluster.pod_groups is not None:
             assert self.cluster.pod_groups.keys() == {f"demo-{ordinal}" for ordinal in groups}
 
@@ -262,24 +295,27 @@ def check_budget(units: Mapping[int, Unit], deletes: dict[str, str], *, minimum:
 
 def check_shape(target: Target, group: Group) -> None:
     """Check that a ServingGroup has just the replicas wanted, of the present template where it is not protected."""
-    assert group.protected or group.roles.keys() <= target.roles.keys()
-    for role in target.roles.values():
-        replicas = group.roles.get(role.name, {})
-        assert len(replicas) == role.replicas
+    if not group.protected:
+        assert group.expected == tuple(target.template.roles.values())
+    assert group.roles.keys() <= {entry.role.name for entry in group.expected}
+    for entry in group.expected:
+        replicas = group.roles.get(entry.role.name, {})
+        assert len(replicas) == entry.role.replicas
         assert not any(replica.outdated for replica in replicas.values() if not (group.protected or replica.protected))
+    assert all(replica.template is not None and replica.complete for replica in group.replicas)
+    if not target.by_role:
+        assert len({replica.template.revision for replica in group.replicas if replica.template}) <= 1
 
 
-def check_services(target: Target, groups: Mapping[int, Group], services: Iterable[str]) -> None:
-    """Check that there are just the Services wanted, and perhaps those of protected replicas of older templates."""
-    replicas = [(group.ordinal, replica) for group in groups.values() for replica in group.replicas]
-    names = {f"demo-{group}-{replica.role}-{replica.ordinal}-0": replica for group, replica in replicas}
+def check_services(groups: Mapping[int, Group], services: Iterable[str]) -> None:
+    """Check that there are just the Services wanted, by the template of each replica."""
     wanted = {
-        name
-        for name, replica in names.items()
-        if replica.role in target.roles and target.roles[replica.role].worker_template
+        f"demo-{group.ordinal}-{replica.role}-{replica.ordinal}-0"
+        for group in groups.values()
+        for replica in group.replicas
+        if replica.template and replica.template.role.worker_template
     }
-    assert wanted <= set(services)
-    assert set(services) - wanted <= {name for name, replica in names.items() if replica.outdated}
+    assert set(services) == wanted
 
 
 TestLifecycle = Lifecycle.TestCase

@@ -12,12 +12,13 @@ from baton.controllers.projection import (
     kind_projection,
     pod_group_record,
     pod_record,
+    revision_record,
     template_record,
 )
 from baton.controllers.serving import ServingReconciler, ServingStores
 from baton.kube.events import EventRecorder
 from baton.kube.optional import OptionalKind
-from baton.kube.resources import CONFIG_MAPS, MODEL_SERVINGS, POD_GROUPS, PODS, SERVICES
+from baton.kube.resources import CONFIG_MAPS, CONTROLLER_REVISIONS, MODEL_SERVINGS, POD_GROUPS, PODS, SERVICES
 from baton.kube.store import Store
 from baton.kube.types import key_of
 from simulation.world import NAMESPACE, FaultyClient, VirtualClock, World
@@ -56,11 +57,16 @@ class Operator:
             config_maps=Store(child_record),
             templates=Store(template_record),
             pod_groups=pod_groups,
+            revisions=Store(revision_record),
         )
         self.stores.index()
         clock = VirtualClock()
         reconciler = ServingReconciler(
-            client=client, stores=self.stores, clock=clock, recorder=EventRecorder(client, clock=clock)
+            client=client,
+            stores=self.stores,
+            is_routed=lambda _: False,
+            clock=clock,
+            recorder=EventRecorder(client, clock=clock),
         )
         self._controller = Controller[tuple[str, str]](name="simulated", reconcile=reconciler, jitter=random.random)
         self._world = world
@@ -72,6 +78,7 @@ class Operator:
             SERVICES: self.stores.services,
             CONFIG_MAPS: self.stores.config_maps,
             POD_GROUPS: pod_groups.store,
+            CONTROLLER_REVISIONS: self.stores.revisions,
         }
         for resource, store in self._fed.items():
             self._controller.owns(store, _own if resource is MODEL_SERVINGS else _owner)

@@ -117,7 +117,7 @@ def _rollout(spec: ModelServingSpec) -> Iterator[Problem]:
                 "spec.recoveryPolicy",
                 "ServingGroupRecreate would undo RoleRollingUpdate, which replaces one role; use RoleRecreate",
             )
-    elif update is not None:
+    elif update is not None and resolve(update.max_surge, total=100) == 0:
         yield from _unavailable(update.max_unavailable, total=spec.replicas, path=f"{path}.maxUnavailable")
 
 

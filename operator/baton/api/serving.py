@@ -215,7 +215,13 @@ class RollingUpdate(ApiModel):
     """Limits of a rolling update over ServingGroups."""
 
     max_unavailable: IntOrPercent = Field(
-        default=1, description="ServingGroups that may be down at once; percentages round down."
+        default=1,
+        description="ServingGroups that may be down at once; percentages round down. 0 only together with maxSurge.",
+    )
+    max_surge: IntOrPercent = Field(
+        default=0,
+        description="ServingGroups that a roll-out may create beyond the replicas. They stand in for those being "
+        "replaced, and go at its end; percentages round up.",
     )
     partition: IntOrPercent | None = Field(
         default=None,
@@ -263,6 +269,16 @@ class ModelServingSpec(ApiModel):
     rollout_strategy: RolloutStrategy | None = Field(
         default=None, description="How a changed template reaches the pods."
     )
+    drain_timeout_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="How long pods that scaling or a roll-out removes may finish their requests, in seconds, where a "
+        "route leads to them. Default 300 if routers tell what is in flight, else 0.",
+    )
+    paused: bool = Field(
+        default=False,
+        description="Whether a roll-out stops where it is. Scaling and healing go on, with the former template.",
+    )
     recovery_policy: RecoveryPolicy = Field(
         default=RecoveryPolicy.ROLE,
         description="What is re-created when a pod fails: ServingGroupRecreate, RoleRecreate (default: its role "
@@ -276,6 +292,7 @@ class RoleStatus(ApiModel):
     name: str = Field(description="Name of the role.")
     desired: int = Field(default=0, description="Role replicas asked for.")
     ready: int = Field(default=0, description="Role replicas whose pods are all ready.")
+    updated: int = Field(default=0, description="Role replicas of the present template.")
 
 
 class ModelServingStatus(ApiModel):

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from baton.controllers.projection import child_record
-from baton.kube.errors import NOT_SENT, AlreadyExists, ApiError, Conflict, NotFound, Transient
-from baton.kube.resources import CONFIG_MAPS, POD_GROUPS, PODS, SERVICES
+from baton.kube.errors import NOT_SENT, AlreadyExists, ApiError, Conflict, Invalid, NotFound, Transient
+from baton.kube.resources import CONFIG_MAPS, CONTROLLER_REVISIONS, POD_GROUPS, PODS, SERVICES
 from baton.planning.model import Action, ChildKind, Create, Delete, Update
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _RESOURCES = {
     ChildKind.SERVICE: SERVICES,
     ChildKind.CONFIG_MAP: CONFIG_MAPS,
     ChildKind.POD_GROUP: POD_GROUPS,
+    ChildKind.REVISION: CONTROLLER_REVISIONS,
 }
 _AT_ONCE = 64
 """Calls in flight for one object; beyond that the server's own flow control would only queue them."""
@@ -101,6 +102,10 @@ class ChildWriter:
             found = await self._client.patch(_RESOURCES[action.kind], namespace, action.name, patch)
         except (NotFound, Conflict):
             return  # gone, or replaced by its successor
+        except Invalid as error:
+            if "metadata.uid" in str(error):
+                return  # replaced by its successor, in the words of a merge patch
+            raise
         self._stores[action.kind].offer("MODIFIED", found)
 
     async def _delete(self, namespace: str, owner_uid: str, action: Delete) -> None:

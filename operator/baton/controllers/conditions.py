@@ -31,11 +31,12 @@ def joined(problems: Iterable[object]) -> str:
     return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
 
 
-def accepted(problems: Sequence[Problem]) -> Condition:
-    """Return the condition that says whether a spec can be used, and with which doubts."""
+def accepted(problems: Sequence[Problem], *, instead: str = "") -> Condition:
+    """Return the condition that says whether a spec can be used, with which doubts, and what is used instead."""
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
     if errors:
-        return Condition(type=_ACCEPTED, status="False", reason="Invalid", message=joined(errors))
+        message = joined([*([instead] if instead else []), *errors])
+        return Condition(type=_ACCEPTED, status="False", reason="Invalid", message=message)
     if problems:
         message = joined(["The spec can be used", *problems])
         return Condition(type=_ACCEPTED, status="True", reason="AcceptedWithWarnings", message=message)

@@ -12,7 +12,8 @@ from baton.api import labels
 from baton.api.meta import Kind, fault_of, field_path
 from baton.api.problems import Problem, Severity
 from baton.kube.types import key_of
-from baton.planning.model import ChildView, PodGroupView, PodView
+from baton.planning.history import view_of
+from baton.planning.model import ChildView, PodGroupView, PodView, RevisionView
 from baton.routing.endpoints import PodFacts, facts_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ K = TypeVar("K", bound=Kind)
 
 _STARTING = frozenset({"ContainerCreating", "PodInitializing"})
 """Reasons of a waiting container that are no problem."""
+_SAID_LIMIT = 300
+"""Characters kept of what a scheduler, a kubelet or an engine says about a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,14 @@ class PodGroupRecord:
     """A PodGroup, and the object it belongs to."""
 
     view: PodGroupView
+    owner: Key | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRecord:
+    """A ControllerRevision, and the object it belongs to."""
+
+    view: RevisionView
     owner: Key | None
 
 
@@ -114,6 +125,7 @@ def pod_record(document: JsonObject) -> PodRecord:
         ),
         problem="" if is_ready else _problem(status, statuses),
         in_pod_group=labels.POD_GROUP in (metadata.get("annotations") or {}),
+        draining_since=_time((metadata.get("annotations") or {}).get(labels.DRAINING)),
     )
     return PodRecord(view=view, facts=facts, owner=owner)
 
@@ -146,6 +158,12 @@ def pod_group_record(document: JsonObject) -> PodGroupRecord:
         deleting="deletionTimestamp" in metadata,
     )
     return PodGroupRecord(view=view, owner=owner)
+
+
+def revision_record(document: JsonObject) -> RevisionRecord:
+    """Project a ControllerRevision."""
+    owner, _ = _owner(document["metadata"])
+    return RevisionRecord(view=view_of(document), owner=owner)
 
 
 def document_record(document: JsonObject) -> DocumentRecord:
@@ -204,27 +222,44 @@ def _unready_since(ready: JsonObject, statuses: list[JsonObject]) -> datetime | 
 
 
 def _problem(status: JsonObject, statuses: list[JsonObject]) -> str:
-    """Say why a pod is not ready: the scheduler's words, then those of the kubelet."""
+    """Say why a pod is not ready: the scheduler's words, then those of the kubelet, without what differs by pod."""
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         return _said(scheduled, "Unschedulable")
     problems = [problem for entry in statuses if (problem := _container_problem(entry))]
     if problems:
         return problems[0]
-    return _said(status, "Failed") if status.get("phase") == "Failed" else ""
+    if status.get("phase") == "Failed":
+        return _said(status, "Failed")
+    unready = [
+        entry.get("name", "")
+        for entry in statuses
+        if "running" in (entry.get("state") or {}) and not entry.get("ready")
+    ]
+    return f"{unready[0]} runs and is not ready" if unready else ""
 
 
 def _container_problem(entry: JsonObject) -> str:
     state = entry.get("state") or {}
     waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+    last = (entry.get("lastState") or {}).get("terminated") or {}
     if waiting.get("reason") and waiting["reason"] not in _STARTING:
-        last = (entry.get("lastState") or {}).get("terminated") or {}
-        return _said(waiting, code=f", last exit code {last['exitCode']}" if "exitCode" in last else "")
-    return _said(ended, "Error", code=f", exit code {ended['exitCode']}") if ended.get("exitCode") else ""
+        return _ended(last, f"{waiting['reason']}, last exit") if "exitCode" in last else _said(waiting)
+    return _ended(ended, "exit") if ended.get("exitCode") else ""
 
 
-def _said(source: JsonObject, reason: str = "", *, code: str = "") -> str:
-    return f"{source.get('reason') or reason}{code}: {source.get('message') or ''}".rstrip(": ")
+def _ended(end: JsonObject, what: str) -> str:
+    """Return exit code, reason and last lines of a container that ended; the lines are its termination message."""
+    reason = end.get("reason") or "Error"
+    return _said({"reason": f"{what} code {end['exitCode']} ({reason})", "message": end.get("message")})
+
+
+def _said(source: JsonObject, reason: str = "") -> str:
+    """Return a reason and its message; of a long one the end, where the last lines of a log are."""
+    message = " ".join((source.get("message") or "").split())
+    if len(message) > _SAID_LIMIT:
+        message = f"…{message[-_SAID_LIMIT:]}"
+    return f"{source.get('reason') or reason}: {message}".removesuffix(": ")
 
 
 def _time(text: Any) -> datetime | None:

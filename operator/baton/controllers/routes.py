@@ -86,6 +86,10 @@ class RouteStores:
                 if selector.items() <= record.view.labels.items():
                     yield from self.routes_of_server(server)
 
+    def is_routed(self, record: PodRecord) -> bool:
+        """Whether a pod may be an endpoint of any route."""
+        return any(True for _ in self.routes_of_pod(record))
+
     def _pointing(self, index: str, target: Key) -> Iterator[Key]:
         for route in self.routes.by_index(index, target):
             yield key_of(route.raw)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from baton.api import labels
 from baton.api.meta import Condition
 from baton.controllers.children import ChildWriter
 from baton.controllers.conditions import accepted, joined, with_conditions, write_status
@@ -12,18 +13,26 @@ from baton.controllers.desire import desired_of
 from baton.kube.resources import MODEL_SERVINGS
 from baton.kube.types import ObjectReference, key_of
 from baton.planning.conditions import update_conditions
-from baton.planning.model import ChildKind, Desired, Note, NoteReason, Observed, PodGroups
+from baton.planning.history import restore
+from baton.planning.model import ChildKind, Desired, Note, NoteReason, Observed, PodGroups, RevisionView
 from baton.planning.plan import plan
 from baton.planning.podgroups import conditions as gang_conditions
 from baton.rendering import template_config_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from baton.api.problems import Problem
     from baton.api.serving import ModelServing
     from baton.common.clock import Clock
-    from baton.controllers.projection import ChildRecord, KindRecord, PodGroupRecord, PodRecord, TemplateRecord
+    from baton.controllers.projection import (
+        ChildRecord,
+        KindRecord,
+        PodGroupRecord,
+        PodRecord,
+        RevisionRecord,
+        TemplateRecord,
+    )
     from baton.kube.client import Client
     from baton.kube.errors import ApiError
     from baton.kube.events import EventRecorder
@@ -53,6 +62,7 @@ class ServingStores:
     config_maps: Store[ChildRecord]
     templates: Store[TemplateRecord]
     pod_groups: OptionalKind[PodGroupRecord]
+    revisions: Store[RevisionRecord]
 
     def index(self) -> None:
         """Make the indices that observing needs."""
@@ -60,13 +70,14 @@ class ServingStores:
         self.services.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.config_maps.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.pod_groups.store.add_index(OWNER, lambda record: (record.view.owner_uid,))
+        self.revisions.add_index(OWNER, lambda record: (record.view.owner_uid,))
         self.servings.add_index(TEMPLATES, lambda record: _templates_of(record.value))
 
     def servings_of_templates(self, record: TemplateRecord) -> Iterable[Key]:
         """Return the ModelServings that a ConfigMap with templates concerns."""
         return [key_of(serving.raw) for serving in self.servings.by_index(TEMPLATES, record.key)]
 
-    def config_maps_of(self, serving: ModelServing) -> ConfigMaps:
+    def config_maps_of(self, serving: ModelServing | None) -> ConfigMaps:
         """Return the templates that a ModelServing names, as far as they exist."""
         found = [(key[1], self.templates.get(key)) for key in _templates_of(serving)]
         return {name: record.data for name, record in found if record is not None}
@@ -98,8 +109,17 @@ class ServingReconciler:
     Keeps only caches that may be dropped: the rendering of the present generation, and the events already told.
     """
 
-    def __init__(self, *, client: Client, stores: ServingStores, clock: Clock, recorder: EventRecorder) -> None:
+    def __init__(
+        self,
+        *,
+        client: Client,
+        stores: ServingStores,
+        is_routed: Callable[[PodRecord], bool],
+        clock: Clock,
+        recorder: EventRecorder,
+    ) -> None:
         self._client = client
+        self._is_pod_routed = is_routed
         self._stores = stores
         self._clock = clock
         self._recorder = recorder
@@ -111,6 +131,7 @@ class ServingReconciler:
                 ChildKind.SERVICE: stores.services,
                 ChildKind.CONFIG_MAP: stores.config_maps,
                 ChildKind.POD_GROUP: stores.pod_groups.store,
+                ChildKind.REVISION: stores.revisions,
             },
         )
 
@@ -123,23 +144,26 @@ class ServingReconciler:
             return None
         if record.is_deleting:
             return None
-        if record.value is None:
-            await self._refuse(record.raw, record.problems)
-            return None
-        memory = self._remember(key, record.value)
-        if memory.desired is None:
+        memory = self._remember(key, record)
+        if record.value is None or memory.desired is None:
+            desired = restore(record.raw, self._revisions(record.raw["metadata"]["uid"]))
+        else:
+            desired = replace(memory.desired, serving=record.value)
+        if desired is None:
             await self._refuse(record.raw, memory.problems)
             return None
-        return await self._step(record.raw, replace(memory.desired, serving=record.value), memory)
+        return await self._step(record.raw, desired, memory)
 
-    def _remember(self, key: Key, serving: ModelServing) -> _Memory:
+    def _remember(self, key: Key, record: KindRecord[ModelServing]) -> _Memory:
         """Check and render the spec once, until it or its templates change; the status moves, and planning reads it."""
-        version = serving.metadata.uid, serving.metadata.generation
-        config_maps = self._stores.config_maps_of(serving)
+        metadata = record.raw["metadata"]
+        version = metadata["uid"], metadata["generation"]
+        config_maps = self._stores.config_maps_of(record.value)
         known = self._memories.get(key)
         if known is None or (known.version, known.config_maps) != (version, config_maps):
             notes = known.notes if known is not None and known.version[0] == version[0] else None
-            known = self._memories[key] = _Memory(version, config_maps, *desired_of(serving, config_maps), notes=notes)
+            found = (None, record.problems) if record.value is None else desired_of(record.value, config_maps)
+            known = self._memories[key] = _Memory(version, config_maps, *found, notes=notes)
         return known
 
     async def _step(self, raw: JsonObject, desired: Desired, memory: _Memory) -> float | None:
@@ -148,16 +172,15 @@ class ServingReconciler:
         made = plan(desired, observed)
         failures = await self._carry_out(desired.serving, made.stages)
         self._tell(raw, made.notes, memory)
-        generation = desired.serving.metadata.generation
         conditions = update_conditions(
             made.status.conditions,
             [
-                accepted(memory.problems),
+                accepted(memory.problems, instead=_instead(desired)),
                 *gang_conditions(desired.serving, observed.pod_groups),
                 *_outcome(desired.serving, failures),
             ],
             now=self._clock.now(),
-            generation=generation,
+            generation=raw["metadata"]["generation"],
         )
         await self._write_status(raw, made.status.model_copy(update={"conditions": conditions}).document())
         if failures:
@@ -181,6 +204,8 @@ class ServingReconciler:
             services=tuple(record.view for record in stores.services.by_index(OWNER, uid)),
             config_maps=tuple(record.view for record in stores.config_maps.by_index(OWNER, uid)),
             pod_groups=self._observe_pod_groups(uid),
+            revisions=self._revisions(uid),
+            is_routed=self._is_routed(uid),
         )
 
     def _observe_pod_groups(self, uid: str) -> PodGroups | None:
@@ -191,6 +216,14 @@ class ServingReconciler:
             present=tuple(record.view for record in kind.store.by_index(OWNER, uid)),
             has_sub_groups="subGroupPolicy" in kind.fields,
         )
+
+    def _is_routed(self, uid: str) -> bool:
+        """Whether a route leads to pods of any role; the pods of one role have the same labels, as far as routes go."""
+        roles = {record.view.labels.get(labels.ROLE): record for record in self._stores.pods.by_index(OWNER, uid)}
+        return any(self._is_pod_routed(record) for record in roles.values())
+
+    def _revisions(self, uid: str) -> tuple[RevisionView, ...]:
+        return tuple(record.view for record in self._stores.revisions.by_index(OWNER, uid))
 
     async def _refuse(self, raw: JsonObject, problems: Sequence[Problem]) -> None:
         """Say in the status why the spec is not acted upon; pods that run are left as they are."""
@@ -210,6 +243,11 @@ class ServingReconciler:
         for note in notes:
             if note not in known:
                 self._recorder.record(about, reason=note.reason, message=note.message)
+
+
+def _instead(desired: Desired) -> str:
+    """Say what runs where the spec itself cannot."""
+    return f"what runs is revision {desired.stored.revision}, the last that was accepted" if desired.stored else ""
 
 
 def _outcome(serving: ModelServing, failures: Sequence[ApiError]) -> list[Condition]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from baton.api import labels
-from baton.controllers.projection import child_record, pod_group_record, pod_record
+from baton.controllers.projection import child_record, pod_group_record, pod_record, revision_record
 from baton.kube.errors import Forbidden, NotFound
 from baton.kube.optional import spec_fields
 from baton.kube.resources import (
     CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
     CUSTOM_RESOURCE_DEFINITIONS,
     MODEL_SERVINGS,
     NODES,
@@ -54,6 +55,7 @@ async def read_snapshot(client: Client, namespace: str, name: str, *, now: datet
         serving = None
     selector = f"{labels.NAME}={name}"
     services = [child_record(item).view for item in await _items(client, SERVICES, namespace, selector)]
+    revisions = await _items(client, CONTROLLER_REVISIONS, namespace, selector)
     files = await _items(client, CONFIG_MAPS, namespace, f"{selector},{labels.LAUNCH}")
     return Snapshot(
         serving,
@@ -63,6 +65,7 @@ async def read_snapshot(client: Client, namespace: str, name: str, *, now: datet
             services=tuple(services),
             config_maps=tuple(child_record(item).view for item in files),
             pod_groups=await _read_pod_groups(client, namespace, selector),
+            revisions=tuple(revision_record(item).view for item in revisions),
         ),
         launches={item["metadata"]["name"]: item.get("data") or {} for item in files},
     )

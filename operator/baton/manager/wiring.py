@@ -20,6 +20,7 @@ from baton.controllers.projection import (
     kind_projection,
     pod_group_record,
     pod_record,
+    revision_record,
     template_record,
 )
 from baton.controllers.routes import RouteReconciler, RouteStores
@@ -30,6 +31,7 @@ from baton.kube.optional import OptionalKind
 from baton.kube.reflector import Reflector
 from baton.kube.resources import (
     CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
     LEADER_WORKER_SETS,
     MODEL_ROUTES,
     MODEL_SERVERS,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
         KindRecord,
         PodGroupRecord,
         PodRecord,
+        RevisionRecord,
         TemplateRecord,
     )
     from baton.kube.client import Client
@@ -69,6 +72,7 @@ class Caches:
     pods: Reflector[PodRecord]
     services: Reflector[ChildRecord]
     launches: Reflector[ChildRecord]
+    revisions: Reflector[RevisionRecord]
     documents: Reflector[DocumentRecord]
     templates: Reflector[TemplateRecord]
     pod_groups: OptionalKind[PodGroupRecord]
@@ -77,7 +81,18 @@ class Caches:
     @property
     def reflectors(self) -> tuple[Reflector[Any], ...]:
         """What fills the other stores."""
-        return self.pods, self.services, self.launches, self.documents, self.templates
+        return self.pods, self.services, self.launches, self.revisions, self.documents, self.templates
+
+    @property
+    def route_stores(self) -> RouteStores:
+        """What says which routes lead to a pod."""
+        return RouteStores(
+            routes=self.routes,
+            servers=self.servers,
+            servings=self.servings,
+            pods=self.pods.store,
+            config_maps=self.documents.store,
+        )
 
     @property
     def kinds(self) -> dict[Resource, Store[Any]]:
@@ -91,13 +106,14 @@ class Caches:
 
 def caches_of(client: Client) -> Caches:
     """Return caches that are empty until their reflectors, the listings and kopf run."""
-    return Caches(
+    caches = Caches(
         servings=Store(kind_projection(ModelServing)),
         routes=Store(kind_projection(ModelRoute, check_route)),
         servers=Store(kind_projection(ModelServer, check_server)),
         pods=Reflector(client, PODS, project=pod_record, label_selector=labels.NAME),
         services=Reflector(client, SERVICES, project=child_record, label_selector=labels.NAME),
         launches=Reflector(client, CONFIG_MAPS, project=child_record, label_selector=labels.LAUNCH, name="launches"),
+        revisions=Reflector(client, CONTROLLER_REVISIONS, project=revision_record, label_selector=labels.NAME),
         documents=Reflector(
             client, CONFIG_MAPS, project=document_record, label_selector=labels.ROUTER_CONFIG, name="router-configs"
         ),
@@ -107,6 +123,8 @@ def caches_of(client: Client) -> Caches:
         pod_groups=OptionalKind(client, POD_GROUPS, project=pod_group_record),
         leader_worker_sets=OptionalKind(client, LEADER_WORKER_SETS, project=kind_projection(LeaderWorkerSet)),
     )
+    caches.route_stores.index_references()
+    return caches
 
 
 def controllers_of(
@@ -122,7 +140,7 @@ def controllers_of(
     ]
 
 
-def _owner(record: PodRecord | ChildRecord | DocumentRecord | PodGroupRecord) -> Iterable[Key]:
+def _owner(record: PodRecord | ChildRecord | RevisionRecord | DocumentRecord | PodGroupRecord) -> Iterable[Key]:
     return () if record.owner is None else (record.owner,)
 
 
@@ -140,14 +158,22 @@ def _serving_controller(
         config_maps=caches.launches.store,
         templates=caches.templates.store,
         pod_groups=caches.pod_groups,
+        revisions=caches.revisions.store,
     )
     stores.index()
-    reconciler = ServingReconciler(client=client, stores=stores, clock=SystemClock(), recorder=recorder)
+    reconciler = ServingReconciler(
+        client=client,
+        stores=stores,
+        is_routed=caches.route_stores.is_routed,
+        clock=SystemClock(),
+        recorder=recorder,
+    )
     controller = Controller[Key](name="modelserving", reconcile=reconciler, workers=settings.workers)
     controller.owns(caches.servings, _own)
     controller.owns(caches.pods, _owner)
     controller.owns(caches.services, _owner)
     controller.owns(caches.launches, _owner)
+    controller.owns(caches.revisions, _owner)
     controller.owns(caches.templates, stores.servings_of_templates)
     controller.owns(caches.pod_groups, _owner)
     hear = partial(_queue_all, controller, caches.servings)
@@ -162,14 +188,7 @@ def _queue_all(controller: Controller[Key], store: Store[KindRecord[Any]]) -> No
 
 
 def _route_controller(client: Client, caches: Caches, settings: OperatorSettings) -> Controller[Key]:
-    stores = RouteStores(
-        routes=caches.routes,
-        servers=caches.servers,
-        servings=caches.servings,
-        pods=caches.pods.store,
-        config_maps=caches.documents.store,
-    )
-    stores.index_references()
+    stores = caches.route_stores
     reconciler = RouteReconciler(client=client, stores=stores, clock=SystemClock())
     controller = Controller[Key](name="modelroute", reconcile=reconciler, workers=settings.workers)
     controller.owns(stores.routes, _own)

@@ -5,52 +5,54 @@ from __future__ import annotations
 from baton.api import labels
 from baton.api.meta import JsonObject
 from baton.api.serving import ModelServing, PodTemplate, Role
-from baton.planning.model import ConfigFile
+from baton.planning.model import ConfigFile, RoleTemplate
 from baton.planning.naming import Slot, entry_name, group_name, pod_name, role_id
-from baton.planning.target import Target, replica_size
+from baton.planning.target import replica_size
 
 
-def pod(target: Target, role: Role, slot: Slot) -> JsonObject:
+def pod(serving: ModelServing, made_from: RoleTemplate, slot: Slot, *, is_surge: bool = False) -> JsonObject:
     """Return the pod of a slot.
 
-    The template's labels and annotations win over ours, as existing objects rely on; only the two that say which
-    template the pod is from cannot be overridden, because an outdated pod is replaced. Our environment comes first in
-    every container, so that the container's own variables may refer to it.
+    The template's labels and annotations win over ours, as existing objects rely on; only those that say which
+    template the pod is from and why it is there cannot be overridden, because decisions depend on them. Our environment
+    comes first in every container, so that the container's own variables may refer to it.
 
     Raises:
         ValueError: the role has no template for this pod; admission refuses such a role.
 
     """
-    template = _template(role, slot)
-    environment = _environment(target.serving, role, slot)
-    spec = {**template.spec, "schedulerName": target.serving.spec.scheduler_name}
+    template = _template(made_from.role, slot)
+    environment = _environment(serving, made_from.role, slot)
+    spec = {**template.spec, "schedulerName": serving.spec.scheduler_name}
     for field in ("containers", "initContainers"):
         if spec.get(field):
             spec[field] = [_with_environment(container, environment) for container in spec[field]]
     entry = {labels.ENTRY: "true"} if slot.worker == 0 else {}
-    hashes = {labels.REVISION: target.revision, labels.ROLE_TEMPLATE_HASH: target.hashes[role.name]}
+    fixed = {labels.REVISION: made_from.revision, labels.ROLE_TEMPLATE_HASH: made_from.hash}
+    if is_surge:
+        fixed[labels.SURGE] = "true"
     metadata = child_metadata(
-        target.serving,
-        pod_name(target.name, slot),
-        _slot_labels(target.serving, slot) | entry | template.metadata.labels | hashes,
+        serving,
+        pod_name(serving.metadata.name, slot),
+        _slot_labels(serving, slot) | entry | template.metadata.labels | fixed,
     )
     if template.metadata.annotations:
         metadata["annotations"] = dict(template.metadata.annotations)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def service(target: Target, role: Role, slot: Slot) -> JsonObject:
+def service(serving: ModelServing, role: Role, slot: Slot) -> JsonObject:
     """Return the headless Service through which workers find the entry pod of their replica, ready or not.
 
     It selects the labels the entry pod really has, also where the template overrides ours.
     """
-    names = _slot_labels(target.serving, slot)
+    names = _slot_labels(serving, slot)
     carried = {labels.ENTRY: "true"} | names | _template(role, slot).metadata.labels
     selected = (labels.GROUP_NAME, labels.ROLE, labels.ROLE_ID, labels.ENTRY)
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": child_metadata(target.serving, pod_name(target.name, slot), names),
+        "metadata": child_metadata(serving, pod_name(serving.metadata.name, slot), names),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
@@ -110,7 +112,8 @@ def _environment(serving: ModelServing, role: Role, slot: Slot) -> list[JsonObje
 def _with_environment(container: JsonObject, environment: list[JsonObject]) -> JsonObject:
     ours = {entry["name"] for entry in environment}
     own = [entry for entry in container.get("env") or [] if entry.get("name") not in ours]
-    return {**container, "env": [*environment, *own]}
+    # Of a container that fails without a message of its own, the last lines of its log are kept in the pod's status.
+    return {"terminationMessagePolicy": "FallbackToLogsOnError", **container, "env": [*environment, *own]}
 
 
 def _template(role: Role, slot: Slot) -> PodTemplate:

@@ -5,14 +5,27 @@ Assumes the best: what is deleted goes, and what is created becomes ready. Says 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
 from baton.api import labels
 from baton.api.meta import JsonObject
-from baton.planning.model import Action, ChildKind, ChildView, Create, Delete, Desired, Observed, Plan, PodView
+from baton.planning.history import view_of
+from baton.planning.model import (
+    Action,
+    ChildKind,
+    ChildView,
+    Create,
+    Delete,
+    Desired,
+    Observed,
+    Plan,
+    PodView,
+    RevisionView,
+    Update,
+)
 from baton.planning.plan import plan
 from baton.planning.podgroups import carried_out
 
@@ -122,7 +135,23 @@ def _after(observed: Observed, made: Plan) -> Observed:
         services=children(ChildKind.SERVICE, observed.services),
         config_maps=children(ChildKind.CONFIG_MAP, observed.config_maps),
         pod_groups=carried_out(observed.pod_groups, made.actions),
+        revisions=_revisions(observed, made, gone=gone),
     )
+
+
+def _revisions(observed: Observed, made: Plan, *, gone: Collection[str]) -> tuple[RevisionView, ...]:
+    settled = {
+        action.uid: action.patch["metadata"]["annotations"][labels.SETTINGS]
+        for action in made.actions
+        if isinstance(action, Update) and action.kind is ChildKind.REVISION
+    }
+    written = [
+        view_of({**action.object, "metadata": {**action.object["metadata"], "uid": _uid(action)}})
+        for action in made.actions
+        if isinstance(action, Create) and action.kind is ChildKind.REVISION
+    ]
+    staying = [view for view in observed.revisions if view.uid not in gone]
+    return (*(replace(view, settings=settled.get(view.uid, view.settings)) for view in staying), *written)
 
 
 def _settled(pod: PodView) -> PodView:

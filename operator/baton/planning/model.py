@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -18,7 +19,7 @@ class PodView:
     `ready` means running and ready, `restarted` that any container restarted. `unready_since` is when the pod was last
     ready or a container of it last ended, whichever is later, and None while it is ready; the grace period counts from
     there. `config_maps` are the ConfigMaps it mounts, `problem` says why it is not ready, for people. `in_pod_group`
-    is whether Volcano places it by the rules of a PodGroup.
+    is whether Volcano places it by the rules of a PodGroup, `draining_since` when we marked it as draining.
     """
 
     namespace: str
@@ -35,6 +36,7 @@ class PodView:
     config_maps: tuple[str, ...] = ()
     problem: str = ""
     in_pod_group: bool = False
+    draining_since: datetime | None = None
 
     @property
     def started(self) -> bool:
@@ -78,20 +80,6 @@ class PodGroups:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """The children of one ModelServing as the caches show them, and the time.
-
-    `pod_groups` is None where the cluster does not have the kind.
-    """
-
-    now: datetime
-    pods: tuple[PodView, ...] = ()
-    services: tuple[ChildView, ...] = ()
-    config_maps: tuple[ChildView, ...] = ()
-    pod_groups: PodGroups | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ConfigFile:
     """An immutable ConfigMap that pods mount; the name holds the hash of its content."""
 
@@ -101,16 +89,68 @@ class ConfigFile:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleTemplate:
+    """A role of one revision, with the labels that pods made from it carry: the revision, and the role's own hash."""
+
+    role: Role
+    revision: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """All that the pods of one revision are made from: its roles by name, in order, and the ConfigMaps they mount."""
+
+    revision: str
+    roles: Mapping[str, RoleTemplate]
+    config_files: tuple[ConfigFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionView(ChildView):
+    """A ControllerRevision. `number` grows with each new one.
+
+    `settings` is the rest of the spec as it was last with this revision, as JSON. `template` is None if what is stored
+    cannot be read.
+    """
+
+    revision: str = ""
+    number: int = 0
+    settings: str = ""
+    template: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The children of one ModelServing as the caches show them, and the time.
+
+    `pod_groups` is None where the cluster does not have the kind. `is_routed` is whether a route leads to it,
+    `in_flight` how many requests routers have on a pod, by its uid; what is not known is left out.
+    """
+
+    now: datetime
+    pods: tuple[PodView, ...] = ()
+    services: tuple[ChildView, ...] = ()
+    config_maps: tuple[ChildView, ...] = ()
+    pod_groups: PodGroups | None = None
+    revisions: tuple[RevisionView, ...] = ()
+    is_routed: bool = False
+    in_flight: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """A ModelServing whose roles are all raw pod templates, and the ConfigMaps those mount.
 
     `serving` is what the user wrote; revisions are taken from it, so that a new release of Baton that renders
     differently does not restart running pods. `roles` are in the same order, with all the templates they need.
+    `stored` is the revision to keep to where the spec itself was put together from one.
     """
 
     serving: ModelServing
     roles: tuple[Role, ...]
     config_files: tuple[ConfigFile, ...] = ()
+    stored: Template | None = None
 
 
 class ChildKind(StrEnum):
@@ -120,6 +160,7 @@ class ChildKind(StrEnum):
     SERVICE = "Service"
     CONFIG_MAP = "ConfigMap"
     POD_GROUP = "PodGroup"
+    REVISION = "ControllerRevision"
 
 
 @dataclass(frozen=True, slots=True)

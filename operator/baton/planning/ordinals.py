@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import islice
 
 
 def missing_ordinals(*, present: Collection[int], wanted: int) -> list[int]:
@@ -12,6 +13,12 @@ def missing_ordinals(*, present: Collection[int], wanted: int) -> list[int]:
     """
     room = max(0, wanted - len(present))
     return [ordinal for ordinal in range(wanted) if ordinal not in present][:room] if room else []
+
+
+def further_ordinals(*, present: Collection[int], first: int, count: int) -> list[int]:
+    """Return the `count` lowest free ordinals from `first` on."""
+    free = (ordinal for ordinal in range(first, first + len(present) + count) if ordinal not in present)
+    return list(islice(free, max(0, count)))
 
 
 def protected_ordinals(*, present: Collection[int], wanted: int, partition: int) -> set[int]:

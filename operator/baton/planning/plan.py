@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from baton.api.serving import ModelServing
 from baton.planning.children import stages_of
 from baton.planning.decision import Decision, decide
+from baton.planning.draining import drain
 from baton.planning.model import Desired, Note, NoteReason, Observed, Plan
 from baton.planning.naming import group_name, role_id
 from baton.planning.state import Group, arrange
@@ -30,11 +31,12 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     """
     if is_deleting(desired.serving):
         return Plan(status=desired.serving.status)
-    target = target_of(desired)
+    target = target_of(desired, observed.revisions)
     groups = arrange(target, observed.pods)
     decision = decide(target, groups, now=observed.now)
+    drain(target, observed, decision)
     return Plan(
-        stages=stages_of(desired, target, observed, groups, decision),
+        stages=stages_of(target, observed, groups, decision),
         status=status_of(target, groups, decision, now=observed.now),
         notes=tuple(_notes(target, groups, decision)),
         requeue_after=min(decision.waits, default=None),

@@ -1,4 +1,4 @@
-"""Which template a pod was made from, as a short hash.
+"""Which template a pod was made from, as a short hash, and all that such a template holds.
 
 What may change without restarting pods is left out: replicas, maxUnavailable and partition of the roles, and all that
 is outside of the template's roles and engine. So are fields at their defaults, because a release that adds a field
@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from baton.api.meta import ApiModel, JsonObject
 from baton.common.hashing import short_hash
-from baton.planning.model import Desired
+from baton.planning.model import Desired, RoleTemplate, Template
 
 _NOT_PART = {"replicas", "max_unavailable", "partition"}
+
+
+def template_of(desired: Desired) -> Template:
+    """Return what pods are made from now."""
+    if desired.stored is not None:
+        return desired.stored
+    revision, hashes = revision_of(desired), role_hashes(desired)
+    roles = {role.name: RoleTemplate(role, revision, hashes[role.name]) for role in desired.roles}
+    return Template(revision, roles, desired.config_files)
 
 
 def revision_of(desired: Desired) -> str:

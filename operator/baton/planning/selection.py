@@ -40,7 +40,7 @@ def to_replace(staying: Sequence[Unit], *, minimum: int) -> list[Unit]:
     spare = sum(unit.started and (unit.outdated or unit.running) for unit in staying) - minimum
     spare_running = sum(unit.running for unit in staying) - minimum
     chosen: list[Unit] = []
-    for unit in sorted(outdated, key=lambda unit: (unit.running, -unit.ordinal)):
+    for unit in sorted(outdated, key=lambda unit: (unit.running, not unit.leaving, -unit.ordinal)):
         if not unit.started:
             chosen.append(unit)
         elif spare > 0 and (spare_running > 0 or not unit.running):

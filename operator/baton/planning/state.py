@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from baton.api import labels
-from baton.api.serving import Role
-from baton.planning.model import PodView
+from baton.planning.model import PodView, RoleTemplate
 from baton.planning.naming import slot_of
 from baton.planning.ordinals import protected_ordinals
 from baton.planning.target import Target, replica_size, role_partition
@@ -20,13 +19,14 @@ _Members = dict[int, PodView]
 class RoleReplica:
     """The pods of one role replica by worker number; 0 is the entry pod. Protected is what a roll-out leaves alone.
 
-    How many pods an outdated replica should have is not known: `complete` then only means that none of those before
-    the last one is missing.
+    `template` is what its pods were made from. Where that is not known, None, `complete` only means that none of the
+    pods before the last one is missing.
     """
 
     role: str
     ordinal: int
     members: Mapping[int, PodView]
+    template: RoleTemplate | None
     protected: bool
     outdated: bool
     complete: bool
@@ -45,7 +45,7 @@ class RoleReplica:
     @property
     def leaving(self) -> bool:
         """Whether any of its pods is on its way out."""
-        return any(pod.deleting for pod in self.pods)
+        return any(pod.deleting or pod.draining_since for pod in self.pods)
 
     @property
     def cost(self) -> int:
@@ -57,14 +57,15 @@ class RoleReplica:
 class Group:
     """The role replicas of one ServingGroup by role name and ordinal.
 
-    `expected` are the roles it should have: all, or without those newer than the group while it waits for its
-    replacement.
+    `expected` are the roles it should have. While a group waits for its replacement they are those of its own
+    template. One that stands in is not among the replicas asked for.
     """
 
     ordinal: int
     roles: Mapping[str, Mapping[int, RoleReplica]]
-    expected: tuple[Role, ...]
+    expected: tuple[RoleTemplate, ...]
     protected: bool
+    stands_in: bool
     outdated: bool
     running: bool
 
@@ -81,12 +82,13 @@ class Group:
     @property
     def started(self) -> bool:
         """Whether every role has a replica that was started; before that, the group cannot have served."""
-        return all(any(replica.started for replica in replicas.values()) for replicas in self.roles.values())
+        roles = {*self.roles, *(entry.role.name for entry in self.expected if entry.role.replicas)}
+        return all(any(replica.started for replica in self.roles.get(role, {}).values()) for role in roles)
 
     @property
     def leaving(self) -> bool:
         """Whether any of its pods is on its way out."""
-        return any(pod.deleting for pod in self.pods)
+        return any(pod.deleting or pod.draining_since for pod in self.pods)
 
     @property
     def cost(self) -> int:
@@ -107,40 +109,71 @@ def arrange(target: Target, pods: Iterable[PodView]) -> dict[int, Group]:
         if slot is not None:
             role = found.setdefault(slot.group, {}).setdefault(slot.role, {})
             role.setdefault(slot.replica, {})[slot.worker] = pod
-    protected = protected_ordinals(present=found, wanted=target.replicas, partition=target.partition)
+    stand_ins = {ordinal for ordinal in found if ordinal >= target.replicas and _is_surge(found[ordinal])}
+    regular = found.keys() - stand_ins
+    protected = protected_ordinals(present=regular, wanted=target.replicas, partition=target.partition)
     return {
-        ordinal: _group(target, ordinal, roles, is_protected=ordinal in protected)
+        ordinal: _group(target, ordinal, roles, is_protected=ordinal in protected, is_stand_in=ordinal in stand_ins)
         for ordinal, roles in sorted(found.items())
     }
 
 
-def _group(target: Target, ordinal: int, found: Mapping[str, Mapping[int, _Members]], *, is_protected: bool) -> Group:
+def _is_surge(roles: Mapping[str, Mapping[int, _Members]]) -> bool:
+    return any(
+        labels.SURGE in pod.labels
+        for replicas in roles.values()
+        for members in replicas.values()
+        for pod in members.values()
+    )
+
+
+def _group(
+    target: Target,
+    ordinal: int,
+    found: Mapping[str, Mapping[int, _Members]],
+    *,
+    is_protected: bool,
+    is_stand_in: bool,
+) -> Group:
     roles = {role: _replicas(target, role, replicas) for role, replicas in sorted(found.items())}
-    expected = tuple(target.roles.values())
-    if not (target.by_role or is_protected):
-        expected = _without_newer(target, expected, roles)
+    expected = _expected(target, roles, is_protected=is_protected)
     replicas = [replica for replicas in roles.values() for replica in replicas.values()]
     return Group(
         ordinal=ordinal,
         roles=roles,
         expected=expected,
         protected=is_protected,
-        outdated=len(expected) < len(target.roles) or any(replica.outdated for replica in replicas),
-        running=all(len(roles.get(role.name, ())) == role.replicas for role in expected)
+        stands_in=is_stand_in,
+        outdated=any(replica.outdated for replica in replicas) or target.differs_from(expected),
+        running=all(len(roles.get(entry.role.name, ())) == entry.role.replicas for entry in expected)
         and all(replica.running for replica in replicas),
     )
 
 
-def _without_newer(
-    target: Target, expected: tuple[Role, ...], roles: Mapping[str, Mapping[int, RoleReplica]]
-) -> tuple[Role, ...]:
-    """Leave out the roles that a group with pods of another revision does not have; its replacement will."""
-    present = tuple(role for role in expected if role.name in roles or not role.replicas)
-    if len(present) == len(expected):
-        return expected
-    pods = (pod for replicas in roles.values() for replica in replicas.values() for pod in replica.pods)
-    is_of_target = all(pod.labels.get(labels.REVISION) == target.revision for pod in pods)
-    return expected if is_of_target else present
+def _expected(
+    target: Target, roles: Mapping[str, Mapping[int, RoleReplica]], *, is_protected: bool
+) -> tuple[RoleTemplate, ...]:
+    present = tuple(target.template.roles.values())
+    if target.by_role:
+        return tuple(target.base.roles.values()) if target.paused else present
+    filled = tuple(entry for entry in present if entry.role.name in roles or not entry.role.replicas)
+    replicas = [replica for replicas in roles.values() for replica in replicas.values()]
+    if len(filled) == len(present) and not any(replica.outdated for replica in replicas):
+        return present
+    revision = _revision(target, replicas)
+    if revision in target.history:
+        return tuple(target.history[revision].roles.values())
+    # Of a template nobody knows any more: its replacement will have the roles it lacks.
+    return present if is_protected else filled
+
+
+def _revision(target: Target, replicas: Iterable[RoleReplica]) -> str:
+    """Return the revision of a group: that of the most pods, where any that is not the target's counts more."""
+    found = [pod.labels.get(labels.REVISION, "") for replica in replicas for pod in replica.pods]
+    older = [revision for revision in found if revision != target.revision]
+    if target.base.revision in older:
+        return target.base.revision
+    return max(sorted(set(older)), key=older.count, default=target.revision)
 
 
 def _replicas(target: Target, name: str, found: Mapping[int, _Members]) -> dict[int, RoleReplica]:
@@ -161,15 +194,24 @@ def _replica(target: Target, name: str, ordinal: int, members: _Members, *, is_p
     ready = True
     for pod in members.values():
         outdated = outdated or pod.labels.get(labels.ROLE_TEMPLATE_HASH) != role_hash
-        ready = ready and pod.ready and not pod.deleting
-    size = max(members) + 1 if role is None or outdated else replica_size(role)
+        ready = ready and pod.ready and not pod.deleting and pod.draining_since is None
+    template = target.template.roles[name] if not outdated else _own_template(target, name, members)
+    size = max(members) + 1 if template is None else replica_size(template.role)
     complete = len(members) == size
     return RoleReplica(
         role=name,
         ordinal=ordinal,
         members=dict(sorted(members.items())) if len(members) > 1 else members,
+        template=template,
         protected=is_protected,
         outdated=outdated,
         complete=complete,
         running=complete and ready,
     )
+
+
+def _own_template(target: Target, role: str, members: _Members) -> RoleTemplate | None:
+    """Return the template of an outdated replica by the label of its pods, if it is still known."""
+    pod = next(iter(members.values()))
+    template = target.history.get(pod.labels.get(labels.REVISION, ""))
+    return None if template is None else template.roles.get(role)

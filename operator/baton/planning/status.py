@@ -6,6 +6,7 @@ ServingGroup counts as leaving from the moment it is decided on, and as existing
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,14 +17,15 @@ from baton.api.serving import ModelServing, ModelServingStatus, RoleStatus
 from baton.planning.conditions import update_conditions
 from baton.planning.decision import Decision
 from baton.planning.naming import role_id
+from baton.planning.problems import told
 from baton.planning.state import Group
 from baton.planning.target import Target
 
 AVAILABLE = "Available"
 PROGRESSING = "Progressing"
 UPDATE_IN_PROGRESS = "UpdateInProgress"
-_SHOWN_PROBLEMS = 3
-"""Pods named in a condition's message; a ServingGroup's pods mostly wait for the same thing."""
+_SHOWN_POSITIONS = 100
+"""ServingGroups listed in a condition's message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,14 @@ def status_of(target: Target, groups: Mapping[int, Group], decision: Decision, *
     updated = sum(not outlook.outdated for outlook in outlooks if not outlook.leaving)
     old = sum(outlook.outdated for outlook in outlooks if not outlook.leaving)
     complete = not target.partition and len(outlooks) == available == updated == target.replicas
-    conditions = _conditions(target, outlooks, why=_problems(groups))
+    conditions = _conditions(target, outlooks, why=told(pod for group in groups.values() for pod in group.pods))
     return ModelServingStatus(
         observed_generation=serving.metadata.generation,
         replicas=len(outlooks),
         current_replicas=updated if complete else old,
         updated_replicas=updated,
         available_replicas=available,
-        current_revision=_current_revision(target, groups),
+        current_revision=_current_revision(target, groups, decision),
         update_revision=target.revision,
         conditions=update_conditions(
             serving.status.conditions, conditions, now=now, generation=serving.metadata.generation
@@ -75,34 +77,63 @@ def label_selector(serving: ModelServing) -> str:
 
 def _outlooks(target: Target, groups: Mapping[int, Group], decision: Decision) -> list[_Outlook]:
     """Return all groups, lowest ordinal first. One whose roles are all scaled to 0 has no pods, and runs."""
+    held = _of_older_templates(target, decision).keys()
     known = [
         _Outlook(
             ordinal,
             running=group.running and not decision.harms(group),
-            outdated=group.outdated,
+            outdated=group.outdated or ordinal in held,
             leaving=not decision.keeps(group),
         )
         for ordinal, group in groups.items()
     ]
+    filled = {slot.group for _, slot in decision.filled}
     new = [
-        _Outlook(ordinal, running=not target.has_pods, outdated=False, leaving=False) for ordinal in decision.new_groups
+        _Outlook(ordinal, running=ordinal not in filled, outdated=ordinal in held, leaving=False)
+        for ordinal in decision.new_groups
     ]
     return sorted(known + new, key=lambda outlook: outlook.ordinal)
 
 
 def _role_statuses(target: Target, groups: Mapping[int, Group], decision: Decision) -> list[RoleStatus]:
-    ready = dict.fromkeys(target.roles, 0)
+    ready, updated = Counter[str](), Counter[str]()
     for group in groups.values():
         for replica in group.replicas:
-            if replica.running and replica.role in ready and not decision.harms(replica):
-                ready[replica.role] += 1
+            if decision.keeps(replica):
+                updated[replica.role] += not replica.outdated
+                ready[replica.role] += replica.running and not decision.harms(replica)
+    updated.update(role for _, role, _ in _new_replicas(target, groups, decision))
     return [
-        RoleStatus(name=role.name, desired=role.replicas * target.replicas, ready=ready[role.name])
+        RoleStatus(
+            name=role.name,
+            desired=role.replicas * target.replicas,
+            ready=ready[role.name],
+            updated=updated[role.name],
+        )
         for role in target.roles.values()
     ]
 
 
-def _current_revision(target: Target, groups: Mapping[int, Group]) -> str:
+def _new_replicas(target: Target, groups: Mapping[int, Group], decision: Decision) -> set[tuple[int, str, int]]:
+    """Return group, role and ordinal of the replicas of the present template that did not exist."""
+    return {
+        (slot.group, slot.role, slot.replica)
+        for entry, slot in decision.filled
+        if entry.hash == target.hashes.get(slot.role)
+        and not (slot.group in groups and slot.replica in groups[slot.group].roles.get(slot.role, ()))
+    }
+
+
+def _of_older_templates(target: Target, decision: Decision) -> dict[int, str]:
+    """Return the revision of the groups, by ordinal, that get pods of an older template."""
+    return {
+        slot.group: entry.revision
+        for entry, slot in decision.filled
+        if entry.revision != target.revision and target.differs_from(target.history[entry.revision].roles.values())
+    }
+
+
+def _current_revision(target: Target, groups: Mapping[int, Group], decision: Decision) -> str:
     """Return the revision that outdated groups are of: the one known so far, or the most common."""
     old = [
         revision
@@ -111,6 +142,7 @@ def _current_revision(target: Target, groups: Mapping[int, Group]) -> str:
         for pod in group.pods
         if (revision := pod.labels.get(labels.REVISION, "")) != target.revision
     ]
+    old += _of_older_templates(target, decision).values()
     known = target.serving.status.current_revision
     if known in old:
         return known
@@ -132,25 +164,23 @@ def _conditions(target: Target, outlooks: Sequence[_Outlook], *, why: str) -> li
         holds, reason = UPDATE_IN_PROGRESS, "GroupsUpdating"
     else:
         holds, reason, message = PROGRESSING, "GroupProgressing", progress
-    told = {AVAILABLE, *(condition.type for condition in target.serving.status.conditions)}
-    ended = [name for name in (AVAILABLE, PROGRESSING, UPDATE_IN_PROGRESS) if name != holds and name in told]
+    known = {AVAILABLE, *(condition.type for condition in target.serving.status.conditions)}
+    ended = [name for name in (AVAILABLE, PROGRESSING, UPDATE_IN_PROGRESS) if name != holds and name in known]
     return [
         Condition(type=holds, status="True", reason=reason, message=message),
         *(
-            Condition(type=name, status="False", reason=reason, message=message + (why if name == AVAILABLE else ""))
+            Condition(
+                type=name,
+                status="False",
+                reason=reason,
+                message=f"{message}; {why}" if why and name == AVAILABLE else message,
+            )
             for name in ended
         ),
     ]
 
 
 def _listing(positions: Sequence[int]) -> str:
-    return f"[{' '.join(str(position) for position in positions)}]"
-
-
-def _problems(groups: Mapping[int, Group]) -> str:
-    """Return what the first pods that are not ready wait for, to follow another text."""
-    problems = [f"{pod.name}: {pod.problem}" for group in groups.values() for pod in group.pods if pod.problem]
-    if not problems:
-        return ""
-    more = len(problems) - _SHOWN_PROBLEMS
-    return "; " + "; ".join(problems[:_SHOWN_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
+    more = len(positions) - _SHOWN_POSITIONS
+    shown = [str(position) for position in positions[:_SHOWN_POSITIONS]]
+    return f"[{' '.join(shown)}{f' and {more} more' if more > 0 else ''}]"

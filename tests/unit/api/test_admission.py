@@ -178,6 +178,15 @@ def test_a_percentage_that_scaling_rounds_down_to_nothing_is_accepted_with_a_war
     assert check_serving(serving(rolloutStrategy=strategy, replicas=0)) == []
 
 
+@pytest.mark.parametrize("surge", [1, "1%"])
+def test_nothing_need_be_unavailable_where_others_stand_in(surge: int | str) -> None:
+    strategy = {"rollingUpdateConfiguration": {"maxUnavailable": 0, "maxSurge": surge}}
+    assert check_serving(serving(rolloutStrategy=strategy)) == []
+    strategy = {"rollingUpdateConfiguration": {"maxUnavailable": 0, "maxSurge": 0}}
+    (error,) = errors(check_serving(serving(rolloutStrategy=strategy)))
+    assert "set 1 or more" in error
+
+
 def test_a_role_rolling_update_has_its_limits_in_the_roles() -> None:
     strategy = {"type": "RoleRollingUpdate", "rollingUpdateConfiguration": {}}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from baton.api.admission import check_server
-from baton.api.labels import POD_DELETION_COST
+from baton.api.labels import DRAINING, POD_DELETION_COST
 from baton.api.problems import Severity
 from baton.api.server import ModelServer
 from baton.api.serving import ModelServing
@@ -115,6 +115,13 @@ def test_a_deletion_cost_that_is_no_number_is_zero(text: str, cost: int) -> None
     assert pod_record(found).view.deletion_cost == cost
 
 
+@pytest.mark.parametrize(("mark", "is_ours"), [("2026-01-01T00:00:00+00:00", True), ("true", False), ("", False)])
+def test_a_pod_drains_for_us_only_by_a_mark_with_a_time(mark: str, *, is_ours: bool) -> None:
+    found = pod()
+    found["metadata"]["annotations"] = {DRAINING: mark}
+    assert (pod_record(found).view.draining_since is not None) is is_ours
+
+
 def test_only_mounted_config_maps_are_noted() -> None:
     found = pod()
     found["spec"]["volumes"] = [{"configMap": {"name": "launch"}}, {"emptyDir": {}}, {"configMap": {"name": ""}}]
@@ -141,11 +148,32 @@ def test_only_mounted_config_maps_are_noted() -> None:
                     container(3, {"terminated": {"exitCode": 137}}, waiting={"reason": "CrashLoopBackOff"})
                 ]
             },
-            "CrashLoopBackOff, last exit code 137",
+            "CrashLoopBackOff, last exit code 137 (Error)",
         ),
         (
             {"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 2, "reason": "Error"})]},
-            "Error, exit code 2",
+            "exit code 2 (Error)",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    container(
+                        3,
+                        {"terminated": {"exitCode": 1, "reason": "OOMKilled", "message": "rank 3 died\nno memory\n"}},
+                        waiting={"reason": "CrashLoopBackOff", "message": "back-off 5m0s pod=demo-0-decode-0-0"},
+                    )
+                ]
+            },
+            "CrashLoopBackOff, last exit code 1 (OOMKilled): rank 3 died no memory",
+        ),
+        (
+            {"phase": "Running", "containerStatuses": [{**container(running={}), "name": "engine", "ready": False}]},
+            "engine runs and is not ready",
+        ),
+        ({"phase": "Running", "containerStatuses": [{**container(running={}), "ready": True}]}, ""),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "x" * 500}]},
+            f"Unschedulable: …{'x' * 300}",
         ),
         ({"containerStatuses": [container(terminated={"exitCode": 0, "reason": "Completed"})]}, ""),
         ({"phase": "Failed", "reason": "Evicted", "message": "disk pressure"}, "Evicted: disk pressure"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from baton.planning.model import ChildKind, ChildView, ConfigFile
+from baton.planning.model import ChildKind, ChildView, ConfigFile, Delete
 from builders import JsonObject, serving
 from planned_cluster import Cluster, created, deleted, running
 
@@ -25,6 +25,7 @@ def test_what_pods_need_is_created_before_them_and_collected_after() -> None:
     cluster.builder = cluster.builder.rollout_by_role()
     needs, pods, waste = cluster.plan().stages
     assert [(action.kind, action.name) for action in needs] == [
+        (ChildKind.REVISION, needs[0].name),
         (CONFIG_MAP, "launch-2"),
         (SERVICE, "demo-0-router-0-0"),
     ]
@@ -127,7 +128,7 @@ def test_deletes_name_the_uid_of_what_was_seen() -> None:
     cluster = running(MULTI_NODE)
     uids = {name: pod.uid for name, pod in cluster.pods.items()}
     cluster.edit(MULTI_NODE.replicas(0))
-    assert {action.name: action.uid for action in cluster.plan().actions if hasattr(action, "uid")} == uids
+    assert {action.name: action.uid for action in cluster.plan().actions if isinstance(action, Delete)} == uids
 
 
 def test_a_name_taken_by_somebody_elses_pod_is_still_asked_for() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from baton.planning.ordinals import missing_ordinals, protected_ordinals
+from baton.planning.ordinals import further_ordinals, missing_ordinals, protected_ordinals
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,9 @@ def test_a_partition_protects_the_lowest_ordinals_whether_they_exist_or_are_abou
     present: tuple[int, ...], wanted: int, partition: int, protected: set[int]
 ) -> None:
     assert protected_ordinals(present=present, wanted=wanted, partition=partition) == protected
+
+
+def test_further_ordinals_are_the_lowest_free_ones() -> None:
+    assert further_ordinals(present=[0, 1, 3], first=2, count=2) == [2, 4]
+    assert further_ordinals(present=[], first=0, count=1) == [0]
+    assert further_ordinals(present=[0], first=1, count=-1) == []

@@ -210,7 +210,7 @@ def test_a_changed_size_changes_the_pod_group_before_the_pods() -> None:
     uid = present(cluster)["demo-0"].uid
     cluster.edit(cluster.builder.role("decode", replicas=3))
     made = cluster.step()
-    assert updated(made)["demo-0"]["spec"]["minMember"] == 7
+    assert updated(made, POD_GROUP)["demo-0"]["spec"]["minMember"] == 7
     assert [action.kind for action in made.stages[0]] == [POD_GROUP]
     assert (present(cluster)["demo-0"].uid, present(cluster)["demo-0"].spec["minMember"]) == (uid, 7)
     cluster.converge()
@@ -259,7 +259,7 @@ def test_a_new_version_of_volcano_that_knows_sub_groups_is_told_of_them() -> Non
     cluster = with_volcano(PAIR, has_sub_groups=False)
     cluster.converge()
     cluster.has_sub_groups = True
-    assert len(updated(cluster.step())["demo-0"]["spec"]["subGroupPolicy"]) == 2
+    assert len(updated(cluster.step(), POD_GROUP)["demo-0"]["spec"]["subGroupPolicy"]) == 2
     assert cluster.plan().actions == ()
 
 
@@ -267,9 +267,9 @@ def test_a_group_that_waits_for_its_roll_out_keeps_the_size_its_pods_have() -> N
     cluster = running(PAIR.replicas(2))
     cluster.edit(cluster.builder.role("prefill", replicas=2, workers=2))
     made = cluster.step()
-    assert updated(made) == {}, "no pod of the new size is created yet"
+    assert updated(made, POD_GROUP) == {}, "no pod of the new size is created yet"
     cluster.finish_deletions()
-    assert list(updated(cluster.step())) == ["demo-1"]
+    assert list(updated(cluster.step(), POD_GROUP)) == ["demo-1"]
     cluster.converge()
     assert {view.spec["minMember"] for view in present(cluster).values()} == {7}
 
@@ -289,7 +289,8 @@ def test_a_pod_group_goes_once_its_group_is_gone() -> None:
 def test_pod_groups_outlive_a_change_of_the_scheduler_as_long_as_their_pods_do() -> None:
     cluster = running(PAIR.replicas(2))
     cluster.edit(cluster.builder.with_spec(schedulerName="other"))
-    assert cluster.plan().actions == ()
+    made = cluster.step()
+    assert (updated(made, POD_GROUP), deleted(made), deleted(made, POD_GROUP)) == ({}, {}, {})
     cluster.edit(cluster.builder.replicas(1))
     cluster.converge()
     assert list(present(cluster)) == ["demo-0"]
@@ -304,7 +305,7 @@ def test_pod_groups_of_others_and_those_leaving_are_not_touched() -> None:
     present(cluster)["demo-0"] = replace(mine, deleting=True)
     cluster.edit(cluster.builder.role("decode", replicas=3))
     made = cluster.plan()
-    assert (updated(made), deleted(made, POD_GROUP)) == ({}, {})
+    assert (updated(made, POD_GROUP), deleted(made, POD_GROUP)) == ({}, {})
 
 
 # The condition

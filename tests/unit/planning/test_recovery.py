@@ -19,7 +19,7 @@ FAILED = replace(STARTING, phase="Failed")
 
 def examined(*pods: PodView, grace: timedelta = timedelta(), **state: Any) -> Health:
     facts = {"outdated": False, "complete": True, "protected": False, "running": False, **state}
-    replica = RoleReplica(role="decode", ordinal=0, members=dict(enumerate(pods)), **facts)
+    replica = RoleReplica(role="decode", ordinal=0, members=dict(enumerate(pods)), template=None, **facts)
     return examine(replica, grace=grace, now=NOW)
 
 

@@ -21,6 +21,7 @@ def unit(
         role="decode",
         ordinal=ordinal,
         members={0: view},
+        template=None,
         protected=protected,
         outdated=outdated,
         complete=True,

@@ -95,7 +95,7 @@ def test_a_group_is_outdated_by_an_added_role_and_runs_on_without_it() -> None:
     cluster = running(PAIR)
     cluster.edit(PAIR.role("router"))
     group = groups_of(cluster)[0]
-    assert [role.name for role in group.expected] == ["prefill", "decode"]
+    assert [entry.role.name for entry in group.expected] == ["prefill", "decode"]
     assert group.outdated
     assert group.running
 
@@ -114,7 +114,7 @@ def test_a_role_that_lost_all_pods_is_missing_and_not_new() -> None:
     cluster = running(serving().role("prefill").role("decode"))
     cluster.vanish("demo-0-decode-0-0")
     group = groups_of(cluster)[0]
-    assert [role.name for role in group.expected] == ["prefill", "decode"]
+    assert [entry.role.name for entry in group.expected] == ["prefill", "decode"]
     assert not group.outdated
     assert not group.running
 
@@ -124,7 +124,7 @@ def test_an_added_role_is_expected_where_no_roll_out_replaces_the_group(builder:
     cluster = running(builder)
     cluster.edit(builder.role("router"))
     group = groups_of(cluster)[0]
-    assert "router" in [role.name for role in group.expected]
+    assert "router" in [entry.role.name for entry in group.expected]
     assert not group.outdated
 
 
