@@ -40,7 +40,7 @@ def stages_of(
         for name, (role, slot) in entries.items()
         if name not in services
     ]
-    group_needs = _group_needs(target, groups, decision)
+    group_needs = _group_needs(groups, decision)
     needs += podgroups.preparations(target, observed.pod_groups, group_needs)
     pods: list[Action] = [
         Delete(ChildKind.POD, pod.name, pod.uid, reason)
@@ -64,13 +64,14 @@ def stages_of(
     return tuple(stage for stage in (tuple(needs), tuple(pods), tuple(waste)) if stage)
 
 
-def _group_needs(target: Target, groups: Mapping[int, Group], decision: Decision) -> podgroups.GroupNeeds:
+def _group_needs(groups: Mapping[int, Group], decision: Decision) -> podgroups.GroupNeeds:
     """Tell which ServingGroups need PodGroups; that of an older template keeps its size until pods are created."""
-    revisions = {slot.group: target.revision if target.by_role else entry.revision for entry, slot in decision.filled}
-    entries = {ordinal: tuple(target.history[revision].roles.values()) for ordinal, revision in revisions.items()}
+    entries = {ordinal: tuple(template.roles.values()) for ordinal, template in decision.new_groups.items()}
     entries |= {ordinal: group.expected for ordinal, group in groups.items() if decision.keeps(group)}
     roles = {ordinal: tuple(entry.role for entry in found) for ordinal, found in entries.items()}
-    sized = revisions.keys() | {ordinal for ordinal, group in groups.items() if not group.outdated}
+    sized = {slot.group for _, slot in decision.filled} | {
+        ordinal for ordinal, group in groups.items() if not group.outdated
+    }
     return podgroups.GroupNeeds(roles=roles, sized=sized, used=groups.keys())
 
 

@@ -24,14 +24,14 @@ class Decision:
     """What has been decided so far.
 
     `doomed` has the pods to delete and why, by uid; `filled` the slots to create a pod in, and what it is made from;
-    `new_groups` the ordinals of groups that did not exist; `stand_ins` those of groups beyond the replicas; `retreats`
-    the pods that go without need, together; `draining` those of them that are yet to be deleted, by uid; `waits` the
-    seconds until time itself makes a difference.
+    `new_groups` the groups that did not exist, by ordinal, and what they are made from; `stand_ins` the ordinals of
+    those beyond the replicas; `retreats` the pods that go without need, together; `draining` those of them that are yet
+    to be deleted, by uid; `waits` the seconds until time itself makes a difference.
     """
 
     doomed: dict[str, tuple[PodView, str]] = field(default_factory=dict)
     filled: list[tuple[RoleTemplate, Slot]] = field(default_factory=list)
-    new_groups: list[int] = field(default_factory=list)
+    new_groups: dict[int, Template] = field(default_factory=dict)
     stand_ins: set[int] = field(default_factory=set)
     retreats: list[tuple[PodView, ...]] = field(default_factory=list)
     draining: dict[str, PodView] = field(default_factory=dict)
@@ -215,13 +215,14 @@ def _add_groups(target: Target, groups: Mapping[int, Group], decision: Decision)
 
 def _add_stand_ins(target: Target, groups: Mapping[int, Group], decision: Decision) -> None:
     count = min(target.max_surge, _awaiting(_staying(groups, decision))) - len(decision.stand_ins)
-    for ordinal in further_ordinals(present=groups, first=target.replicas, count=count):
+    room = target.replicas + target.max_surge - len(groups) - len(decision.new_groups)
+    for ordinal in further_ordinals(present=groups, first=target.replicas, count=min(count, room)):
         decision.stand_ins.add(ordinal)
         _add_group(target, target.template, ordinal, decision)
 
 
 def _add_group(target: Target, template: Template, ordinal: int, decision: Decision) -> None:
-    decision.new_groups.append(ordinal)
+    decision.new_groups[ordinal] = template
     for entry in template.roles.values():
         _add_replicas(target, entry, ordinal, decision)
 

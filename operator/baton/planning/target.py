@@ -48,8 +48,11 @@ class Target:
         return self.serving.spec.replicas
 
     def differs_from(self, roles: Iterable[RoleTemplate]) -> bool:
-        """Whether a group of these roles lacks one of the present template, or has it otherwise."""
-        return not self.hashes.items() <= {entry.role.name: entry.hash for entry in roles}.items()
+        """Whether a group of these roles lacks one of the present template, has it otherwise, or has another."""
+        hashes = {
+            entry.role.name: entry.hash for entry in roles if entry.role.replicas or entry.role.name in self.roles
+        }
+        return hashes != self.hashes
 
     @property
     def has_pods(self) -> bool:
