@@ -66,7 +66,9 @@ def stages_of(
 
 def _group_needs(groups: Mapping[int, Group], decision: Decision) -> podgroups.GroupNeeds:
     """Tell which ServingGroups need PodGroups; that of an older template keeps its size until pods are created."""
-    entries = {ordinal: tuple(template.roles.values()) for ordinal, template in decision.new_groups.items()}
+    filled = {slot.group for _, slot in decision.filled}
+    new = decision.new_groups
+    entries = {ordinal: tuple(new[ordinal].roles.values()) for ordinal in new.keys() & filled}
     entries |= {ordinal: group.expected for ordinal, group in groups.items() if decision.keeps(group)}
     roles = {ordinal: tuple(entry.role for entry in found) for ordinal, found in entries.items()}
     sized = {slot.group for _, slot in decision.filled} | {
