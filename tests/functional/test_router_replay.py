@@ -127,7 +127,7 @@ async def test_a_stream_goes_on_as_often_as_it_must() -> None:
     body = chat(stream=True, max_tokens=200, stream_options={"include_usage": True})
     async with stage() as at:
         expected = await at.ask(body)
-        at.fail(FaultKind.RECOMPUTE, rate=0.05)
+        at.fail(FaultKind.RECOMPUTE, after=7)
         answers = await asyncio.gather(*(at.ask(body) for _ in range(5)))
 
     assert {normal(answer) for answer in answers} == {normal(expected)}
