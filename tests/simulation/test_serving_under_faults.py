@@ -10,22 +10,20 @@ import asyncio
 import os
 from collections import Counter
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 import virtual_time
 from baton.kube.resources import MODEL_SERVINGS, POD_GROUPS, PODS, SERVICES
 from baton.planning.naming import slot_of
-from baton.planning.target import replica_size
 from builders import ServingBuilder, serving
+from edits import edit, edit_gently
+from invariants import Availability, Children, counts_wrong, differences, doubles, partition_of
 from simulation.actors import Operator
-from simulation.world import NAMESPACE, Kubelet, World, is_ready, ready
+from simulation.world import NAMESPACE, Kubelet, World, ready
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from baton.api.serving import ModelServing, Role
     from builders import JsonObject
 
 SEEDS = (
@@ -52,7 +50,8 @@ class Story:
         self.broken: list[str] = []
         self.edits = 0
         self._rate = 0.1
-        self._has_served = False
+        is_by_group = "rollingUpdateConfiguration" in builder.spec.get("rolloutStrategy", {})
+        self._availability = Availability(most_groups=2) if is_by_group else Availability(most_replicas=1)
 
     # what the user does
 
@@ -67,29 +66,6 @@ class Story:
             self.world.create(MODEL_SERVINGS, document)
         images = {role["name"]: role["entryTemplate"]["spec"]["containers"][0]["image"] for role in builder.roles}
         self.world.note(f"user applies {images} {builder.spec}")
-
-    def _edit_gently(self) -> None:
-        """Change what restarts pods, and limits, but no size: what is available stays comparable."""
-        builder = self.builder
-        role = self.random.choice(builder.roles)
-        shape = {"replicas": role["replicas"], "workers": role["workerReplicas"]}
-        builder = builder.role(role["name"], image=f"engine:{self.random.randint(1, 3)}", **shape)
-        if "rollingUpdateConfiguration" in builder.spec["rolloutStrategy"]:
-            limits = {"maxUnavailable": self.random.randint(1, 2), "partition": self.random.choice([0, 1, 2])}
-            builder = builder.rollout(**limits)
-        self.apply(builder)
-
-    def _edit(self) -> None:
-        roles = {role["name"]: role for role in self.builder.roles}
-        if self.random.random() < 0.5:
-            self.apply(self.builder.replicas(self.random.randint(0, 3)))
-            return
-        name = self.random.choice([*roles, "router"])
-        if name in roles and len(roles) > 1 and self.random.random() < 0.3:
-            self.apply(self.builder.without_role(name))
-            return
-        shape = {"replicas": self.random.randint(1, 3), "workers": self.random.randint(0, 1)}
-        self.apply(self.builder.role(name, image=f"engine:{self.random.randint(1, 3)}", **shape))
 
     def _disturb_pod(self) -> None:
         names = sorted(self.world.all(PODS).keys() - {FOREIGN})
@@ -131,79 +107,30 @@ class Story:
         slot = slot_of("demo", name)
         if pod["metadata"]["ownerReferences"][0]["uid"] != "uid-of-demo" or slot is None or known is None:
             self.broken.append(f"{name} is not the operator's to delete")
-        elif self.is_gentle and slot.group < _partition(known):
+        elif self.is_gentle and slot.group < partition_of(known):
             self.broken.append(f"{name} is protected and deleted")
 
     # what must always hold
 
     def check(self) -> None:
+        self.broken += doubles(self.world.all(PODS).values())
         if self.is_gentle:
-            self._check_available()
+            self.broken += self._availability.breaches(self.builder.build(), self._pods())
         if self.broken:
             raise AssertionError("\n".join([*self.broken, *self.world.trace[-60:]]))
-
-    def _check_available(self) -> None:
-        """Once everything has served, no more is down at once than the spec has ever allowed since."""
-        spec = self.builder.build().spec
-        pods = {slot_of("demo", name): pod for name, pod in self.world.all(PODS).items() if name != FOREIGN}
-        down: Counter[Any] = Counter()
-        for group in range(spec.replicas):
-            states = {role.name: _down(role, group, pods) for role in spec.template.roles}
-            down["groups"] += any(states.values())
-            down |= {(group, name): len(replicas) for name, replicas in states.items()}
-        if not down.total():
-            self._has_served = True
-        if not self._has_served:
-            return
-        if "rollingUpdateConfiguration" in self.builder.spec["rolloutStrategy"]:
-            if down["groups"] > 2:
-                self.broken.append(f"{down['groups']} groups are down at once")
-            return
-        for role in spec.template.roles:
-            if max(down[group, role.name] for group in range(spec.replicas)) > 1:
-                self.broken.append(f"two replicas of {role.name} are down at once")
 
     def is_at_rest(self) -> bool:
         """Whether all is as wanted, by the API server's word and by what is there."""
         wanted = self.builder.build()
         found = self.world.get(MODEL_SERVINGS, "demo")
-        status = found.get("status") or {}
-        counters = (status.get("replicas"), status.get("availableReplicas"), status.get("observedGeneration"))
-        return counters == (
-            wanted.spec.replicas,
-            wanted.spec.replicas,
-            found["metadata"]["generation"],
-        ) and not self._differences(wanted)
+        return not counts_wrong(found) and not differences(wanted, self._children())
 
-    def _differences(self, wanted: ModelServing) -> list[str]:
-        """Return what is too much, too little, not ready, or of an old template. Which ordinals stay is not fixed."""
-        pods = {name: pod for name, pod in self.world.all(PODS).items() if name != FOREIGN}
-        found = [f"{name} is not ready" for name, pod in pods.items() if not is_ready(pod)]
-        slots = [slot for name in pods if (slot := slot_of("demo", name))]
-        replicas = {(slot.group, slot.role, slot.replica) for slot in slots}
-        groups = {group for group, _, _ in replicas}
-        if len(groups) != wanted.spec.replicas:
-            found.append(f"there are groups {sorted(groups)}")
-        expected = Counter(
-            {(group, role.name): role.replicas for group in groups for role in wanted.spec.template.roles}
-        )
-        if Counter((group, role) for group, role, _ in replicas) != expected:
-            found.append(f"there are role replicas {sorted(replicas)}")
-        roles = {role.name: role for role in wanted.spec.template.roles}
-        names, services = set(), set()
-        for group, name, replica in replicas:
-            if (role := roles.get(name)) is None:
-                continue
-            members = [f"demo-{group}-{name}-{replica}-{worker}" for worker in range(replica_size(role))]
-            names |= set(members)
-            services |= {members[0]} if role.worker_template else set()
-            if group >= _partition(wanted) and any(
-                _image(pods[pod]) != _image_of(role) for pod in members if pod in pods
-            ):
-                found.append(f"{name}-{replica} of group {group} has an old image")
-        found += _unequal("Pod", names, pods)
-        found += _unequal("Service", services, self.world.all(SERVICES))
-        return found + _unequal("PodGroup", {f"demo-{group}" for group in groups}, self.world.all(POD_GROUPS))
+    def _pods(self) -> dict[str, JsonObject]:
+        return {name: pod for name, pod in self.world.all(PODS).items() if name != FOREIGN}
+
+    def _children(self) -> Children:
+        services, pod_groups = (frozenset(self.world.all(kind)) for kind in (SERVICES, POD_GROUPS))
+        return Children(self._pods(), services, pod_groups)
 
     # the course of events
 
@@ -236,9 +163,11 @@ class Story:
                 continue
             next_event = loop.time() + self.random.uniform(0.5, 8)
             if self.is_gentle:
-                self._edit_gently()
+                self.apply(edit_gently(self.builder, self.random))
+            elif self.random.random() < 0.5:
+                self.apply(edit(self.builder, self.random))
             else:
-                self.random.choice([self._edit, self._disturb_pod])()
+                self._disturb_pod()
 
     async def _until_rest(self) -> None:
         before = len(self.world.created)
@@ -248,7 +177,7 @@ class Story:
             self.check()
             if asyncio.get_running_loop().time() > deadline:
                 status = self.world.get(MODEL_SERVINGS, "demo").get("status")
-                wrong = self._differences(self.builder.build())
+                wrong = differences(self.builder.build(), self._children())
                 raise AssertionError("\n".join(["no end of it", *wrong, str(status), *self.world.trace[-60:]]))
         most = Counter(self.world.created[before:]).most_common(1)
         assert not most or most[0][1] <= 3, f"created again and again: {most}"
@@ -260,40 +189,6 @@ class Story:
         assert self.world.writes == writes, "\n".join(["it writes though all is well", *self.world.trace[-20:]])
         self.check()
         assert FOREIGN in self.world.all(PODS)
-
-
-def _partition(known: ModelServing) -> int:
-    strategy = known.spec.rollout_strategy
-    limits = strategy and strategy.rolling_update_configuration
-    partition = limits.partition if limits else 0
-    return partition if isinstance(partition, int) else 0
-
-
-def _down(role: Role, group: int, pods: dict[Any, JsonObject]) -> list[int]:
-    """Return the replicas of a role that do not serve."""
-    serving_now = {
-        (slot.replica, slot.worker)
-        for slot, pod in pods.items()
-        if (slot.group, slot.role) == (group, role.name) and is_ready(pod)
-    }
-    return [
-        replica
-        for replica in range(role.replicas)
-        if any((replica, worker) not in serving_now for worker in range(replica_size(role)))
-    ]
-
-
-def _image(pod: JsonObject) -> Any:
-    return pod["spec"]["containers"][0]["image"]
-
-
-def _unequal(kind: str, wanted: set[str], present: Iterable[str]) -> list[str]:
-    return [f"{kind} {name} is not as wanted" for name in sorted(wanted ^ set(present))]
-
-
-def _image_of(role: Role) -> Any:
-    assert role.entry_template is not None
-    return role.entry_template.spec["containers"][0]["image"]
 
 
 def tell(seed: int, builder: ServingBuilder, *, is_gentle: bool, has_rival: bool = False) -> Story:

@@ -152,12 +152,6 @@ def ready(status: str) -> JsonObject:
     return {"type": "Ready", "status": status, "lastTransitionTime": VirtualClock().now().isoformat()}
 
 
-def is_ready(pod: JsonObject) -> bool:
-    """Whether a pod serves."""
-    conditions = (pod.get("status") or {}).get("conditions") or [{}]
-    return conditions[0].get("status") == "True" and "deletionTimestamp" not in pod["metadata"]
-
-
 class FaultyClient:
     """The calls of baton.kube.client.Client that a reconciler makes; each takes a while, and `rate` of them fail.
 
