@@ -88,15 +88,19 @@ class KopfThread:
         _configure(settings)
         try:
             # A plain loop, and no signals: kopf takes those only in the main thread.
-            asyncio.run(
-                kopf.operator(
-                    registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=self._stop
-                )
-            )
+            asyncio.run(self._operate(registry, settings))
         except Exception as error:  # noqa: BLE001 # the root of a thread: the main loop decides what an end means
             self.error = error
         finally:
             self._hand_over(self.ended.set)
+
+    async def _operate(self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings) -> None:
+        try:
+            await kopf.operator(
+                registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=self._stop
+            )
+        finally:
+            self._stop.set()  # kopf waits for it in a thread of its own, without which the loop never closes
 
     async def _log_in(self, **_: object) -> kopf.AiohttpSession:
         if self._has_logged_in:
