@@ -5,6 +5,7 @@ It also kills whoever it is told to between two writes. Speaks plain HTTP on the
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -135,8 +136,9 @@ class FaultyProxy:
             ) as answer:
                 response = web.StreamResponse(status=answer.status, headers=_kept(answer.headers))
                 await response.prepare(request)
-                async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
+                with suppress(ConnectionError):  # the client has gone
+                    async for chunk in answer.content.iter_any():
+                        await response.write(chunk)
                 return response
         finally:
             del self._watches[id(request)]

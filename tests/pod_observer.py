@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _RETRY = 0.5
 """Seconds before a watch that broke is opened again."""
 
+_SHOWN_BREACHES = 10
+_SHOWN_EVENTS = 200
+
 
 class PodObserver:
     """Sees every state that the pods of a namespace go through: a watch leaves out nothing, and starts where it ended.
@@ -53,6 +56,10 @@ class PodObserver:
                             self._see(event["type"], event["object"])
             except Transient:
                 await asyncio.sleep(_RETRY)
+
+    def report(self) -> str:
+        """Return what broke a rule first, and what happened last."""
+        return "\n".join([*self.broken[:_SHOWN_BREACHES], "last events:", *self.trace[-_SHOWN_EVENTS:]])
 
     def _see(self, kind: str, pod: JsonObject) -> None:
         name = pod["metadata"]["name"]

@@ -111,7 +111,7 @@ class Soak:
                     await asyncio.sleep(1)
         except TimeoutError:
             raise AssertionError(f"these have lost their owner: {orphans}") from None
-        assert not self._observer.broken, "\n".join([*self._observer.broken[:20], *self._observer.trace[-80:]])
+        assert not self._observer.broken, self._observer.report()
         return await self._operator.memory()
 
     async def _orphans(self) -> list[str]:
