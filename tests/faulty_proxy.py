@@ -5,6 +5,7 @@ It also kills whoever it is told to between two writes. Speaks plain HTTP on the
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -25,6 +26,8 @@ _HOP_BY_HOP = frozenset({"Connection", "Content-Length", "Host", "Keep-Alive", "
 _KEPT = frozenset({"Content-Encoding", "Content-Type", "Retry-After"})
 _REFUSALS = ((429, "TooManyRequests"), (503, "ServiceUnavailable"), (403, "Forbidden"), (409, "Conflict"))
 """For writes; reads are refused with 503 alone."""
+_PATIENCE = 5.0
+"""Seconds in which calls may end when the proxy does; one that is cut off while it connects leaves a socket behind."""
 _LONGEST_ANSWER = 60.0
 """Seconds for a call that is no watch."""
 
@@ -55,10 +58,10 @@ class FaultyProxy:
         self._document = yaml.safe_load(upstream.read_text())
         self._upstream = upstream
         self._random = random
-        self._watches: dict[int, web.Request] = {}
+        self._watches: dict[asyncio.Task[object], web.Request] = {}
         application = web.Application(client_max_size=1 << 24)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_PATIENCE)
 
     async def __aenter__(self) -> Self:
         access = await kubeconfig_access(str(self._upstream), context=None, clock=SystemClock())
@@ -76,6 +79,8 @@ class FaultyProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for watch in self._watches:
+            watch.cancel()
         await self._runner.cleanup()
         await self._session.close()
 
@@ -92,30 +97,30 @@ class FaultyProxy:
         if dice < self.rate:
             self.faults += 1
             return _refusal(*(self._random.choice(_REFUSALS) if is_write else _REFUSALS[1]))
-        is_last = is_write and self._is_killed_now()
-        if is_last and self.kill and not self.kill.is_sent:
-            return self._die(request)
+        kill = self._take_kill() if is_write else None
+        if kill is not None and not kill.is_sent:
+            kill.act()
+            return _abort(request)
         answer = await self._forward(request)
         if is_write:
             self.writes.append(f"{request.method} {request.path}")
-        if is_last and self.kill:
-            return self._die(request)
+        if kill is not None:
+            kill.act()
+            return _abort(request)
         if dice < 2 * self.rate:
             self.faults += 1
             return _abort(request)
         return answer
 
-    def _is_killed_now(self) -> bool:
+    def _take_kill(self) -> Kill | None:
+        """Count a write; return the kill if its time has come."""
         if self.kill is None:
-            return False
+            return None
         self.kill.write -= 1
-        return self.kill.write == 0
-
-    def _die(self, request: web.Request) -> web.Response:
+        if self.kill.write > 0:
+            return None
         kill, self.kill = self.kill, None
-        if kill is not None:
-            kill.act()
-        return _abort(request)
+        return kill
 
     async def _forward(self, request: web.Request) -> web.Response:
         async with self._session.request(
@@ -129,7 +134,9 @@ class FaultyProxy:
             return web.Response(status=answer.status, body=content, headers=_kept(answer.headers))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        self._watches[id(request)] = request
+        task = asyncio.current_task()
+        assert task is not None
+        self._watches[task] = request
         try:
             async with self._session.get(
                 f"{self._server}{request.raw_path}", headers=_passed(request.headers)
@@ -141,7 +148,7 @@ class FaultyProxy:
                         await response.write(chunk)
                 return response
         finally:
-            del self._watches[id(request)]
+            del self._watches[task]
 
 
 def _passed(headers: Mapping[str, str]) -> dict[str, str]:

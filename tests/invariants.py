@@ -89,6 +89,14 @@ def doubles(pods: Iterable[JsonObject]) -> list[str]:
     return [f"{count} pods are {' '.join(identity)}" for identity, count in identities.items() if count > 1]
 
 
+def untouched(pods: Pods, name: str, *, owner: str) -> list[str]:
+    """Return what happened to a pod of somebody else, whose uid is given, that must stay as it is."""
+    pod = pods.get(name)
+    if pod is None or is_leaving(pod) or owner_of(pod) != owner:
+        return [f"{name} is not the operator's to touch"]
+    return []
+
+
 def partition_of(serving: ModelServing) -> int:
     """Return how many ordinals keep their template. Percentages count as none."""
     strategy = serving.spec.rollout_strategy

@@ -7,12 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from baton.api import labels
 from baton.api.serving import DEFAULT_SCHEDULER, ModelServing
 from baton.controllers.desire import desired_of
 from baton.controllers.snapshot import read_snapshot
 from baton.kube.clock import SystemClock
-from baton.kube.errors import Conflict, NotFound
-from baton.kube.resources import MODEL_SERVINGS, POD_GROUPS, PODS, SERVICES
+from baton.kube.errors import Conflict, Forbidden, NotFound
+from baton.kube.resources import CONFIG_MAPS, MODEL_SERVINGS, POD_GROUPS, PODS, SERVICES
 from baton.planning.plan import plan
 from invariants import Children, counts_wrong, differences, owner_of
 
@@ -42,6 +43,29 @@ class User:
         spec = {**document["spec"], "template": {**document["spec"]["template"], "roles": roles}}
         metadata = {"name": builder.metadata["name"], "namespace": self.namespace}
         await self.client.apply(MODEL_SERVINGS, {"metadata": metadata, "spec": spec})
+
+    async def place_foreign(self, name: str, *, serving: str) -> str:
+        """Create a pod that looks as if it were of a ModelServing; return the uid of its real owner."""
+        owner = await self.client.create(
+            CONFIG_MAPS, {"metadata": {"name": f"owner-of-{name}", "namespace": self.namespace}}
+        )
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "controller": True}
+        reference |= {key: owner["metadata"][key] for key in ("name", "uid")}
+        metadata = {
+            "name": name,
+            "namespace": self.namespace,
+            "labels": {labels.NAME: serving},
+            "ownerReferences": [reference],
+        }
+        pod = {"metadata": metadata, "spec": {"containers": [{"name": "engine", "image": "other:1"}]}}
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    await self.client.create(PODS, pod)
+                except Forbidden:  # a new namespace has no service account yet
+                    await asyncio.sleep(0.2)
+                else:
+                    return str(reference["uid"])
 
     async def fail(self, pod: str) -> None:
         """Let a pod fail, if it is still there."""

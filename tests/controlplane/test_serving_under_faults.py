@@ -10,23 +10,22 @@ import asyncio
 import os
 from collections import Counter
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from baton.kube.client import Client
-from baton.kube.errors import Forbidden
-from baton.kube.resources import CONFIG_MAPS, PODS
 from baton.kube.types import Resource
 from builders import serving
 from edits import edit, edit_gently
 from faulty_proxy import FaultyProxy
-from invariants import Availability, is_leaving, owner_of
+from invariants import Availability, is_leaving, untouched
 from mortal_operator import MortalOperator
 from operator_process import Machine, control_plane
 from pod_observer import PodObserver
-from user import PATIENCE, User
+from user import User
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -55,16 +54,17 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 class Story:
     """A user, an operator that things happen to, and an observer of what comes of it."""
 
-    def __init__(self, user: User, proxy: FaultyProxy, operator: MortalOperator, builder: ServingBuilder) -> None:
+    def __init__(
+        self, user: User, proxy: FaultyProxy, operator: MortalOperator, builder: ServingBuilder, *, stranger: str
+    ) -> None:
         self.random = Random(SEED)
         self.user = user
         self.proxy = proxy
         self.operator = operator
         self.builder = builder
         self.applied = 0
-        self.checks: list[Callable[[Pods], list[str]]] = [self._foreign_untouched]
+        self.checks: list[Callable[[Pods], list[str]]] = [partial(untouched, name=FOREIGN, owner=stranger)]
         self.observer = PodObserver(user.client, user.namespace, self._check)
-        self._foreign = ""
 
     def _check(self, pods: Pods) -> list[str]:
         return [breach for check in self.checks for breach in check(pods)]
@@ -107,7 +107,7 @@ class Story:
     async def midst(self) -> None:
         """Wait until something of what is to be done is done, however fast this machine is."""
         wanted = len(self.observer.trace) + self.random.randint(1, 15)
-        for _ in range(200):
+        for _ in range(100):
             if len(self.observer.trace) >= wanted:
                 return
             await asyncio.sleep(0.1)
@@ -116,7 +116,6 @@ class Story:
         """Let nothing go wrong any more, wait until all is as wanted, and hold all of it against the rules."""
         self.proxy.rate, self.proxy.kill = 0.0, None
         await self.user.until_rest(self.builder)
-        assert FOREIGN in self.observer.pods
         self.keep_rules()
 
     async def stays_at_rest(self) -> None:
@@ -141,32 +140,6 @@ class Story:
     def pods(self) -> list[str]:
         return sorted(self.observer.pods.keys() - {FOREIGN})
 
-    async def place_foreign(self) -> None:
-        """Create the pod of somebody else that must stay as it is."""
-        namespace = self.user.namespace
-        owner = await self.user.client.create(CONFIG_MAPS, {"metadata": {"name": "somebody", "namespace": namespace}})
-        self._foreign = owner["metadata"]["uid"]
-        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "somebody", "uid": self._foreign}
-        metadata = {
-            "name": FOREIGN,
-            "namespace": namespace,
-            "labels": {"modelserving.volcano.sh/name": "demo"},
-            "ownerReferences": [{**reference, "controller": True}],
-        }
-        pod = {"metadata": metadata, "spec": {"containers": [{"name": "engine", "image": "other:1"}]}}
-        async with asyncio.timeout(PATIENCE):
-            while not await self.user.items(PODS):
-                try:
-                    await self.user.client.create(PODS, pod)
-                except Forbidden:  # the namespace has no service account yet
-                    await asyncio.sleep(0.2)
-
-    def _foreign_untouched(self, pods: Pods) -> list[str]:
-        pod = pods.get(FOREIGN)
-        if pod is None or owner_of(pod) != self._foreign or is_leaving(pod):
-            return [f"{FOREIGN} is not the operator's to touch"]
-        return []
-
 
 @asynccontextmanager
 async def story(machine: Machine, directory: Path, builder: ServingBuilder) -> AsyncIterator[Story]:
@@ -179,8 +152,9 @@ async def story(machine: Machine, directory: Path, builder: ServingBuilder) -> A
     ):
         await client.create(NAMESPACES, {"metadata": {"name": namespace}})
         operator = MortalOperator(proxy, directory)
-        told = Story(User(client, namespace), proxy, operator, builder)
-        await told.place_foreign()
+        user = User(client, namespace)
+        stranger = await user.place_foreign(FOREIGN, serving="demo")
+        told = Story(user, proxy, operator, builder, stranger=stranger)
         tasks = [group.create_task(operator.run()), group.create_task(told.observer.run())]
         try:
             yield told
@@ -250,7 +224,7 @@ async def test_whatever_fails_and_whatever_the_user_does_all_is_well_in_the_end(
 ) -> None:
     async with story(machine, tmp_path, PAIR.recovery("ServingGroupRecreate")) as told:
         await told.begin()
-        for _ in range(2 * EDITS):
+        for _ in range(EDITS):
             told.trouble()
             if told.random.random() < 0.5:
                 await told.apply(edit(told.builder, told.random))
