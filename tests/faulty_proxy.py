@@ -28,6 +28,8 @@ _REFUSALS = ((429, "TooManyRequests"), (503, "ServiceUnavailable"), (403, "Forbi
 """For writes; reads are refused with 503 alone."""
 _PATIENCE = 5.0
 """Seconds in which calls may end when the proxy does; one that is cut off while it connects leaves a socket behind."""
+_CLOSING = 0.25
+"""Seconds in which TLS connections that were closed really end; aiohttp does not wait for them."""
 _LONGEST_ANSWER = 60.0
 """Seconds for a call that is no watch."""
 
@@ -79,10 +81,13 @@ class FaultyProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for watch in self._watches:
+        watches = list(self._watches)
+        for watch in watches:
             watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
         await self._runner.cleanup()
         await self._session.close()
+        await asyncio.sleep(_CLOSING)
 
     def break_watches(self) -> None:
         """Break all watches that are open."""

@@ -146,8 +146,8 @@ async def story(machine: Machine, directory: Path, builder: ServingBuilder) -> A
     namespace = f"story-{directory.name.strip('_0123456789').replace('_', '-')}"[:60]
     kubeconfig = machine.control_plane.kubeconfig
     async with (
-        await Client.from_kubeconfig(str(kubeconfig)) as client,
         FaultyProxy(kubeconfig, directory / "kubeconfig", Random(SEED)) as proxy,
+        await Client.from_kubeconfig(str(kubeconfig)) as client,
         asyncio.TaskGroup() as group,
     ):
         await client.create(NAMESPACES, {"metadata": {"name": namespace}})
