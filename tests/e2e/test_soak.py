@@ -42,8 +42,8 @@ PAUSE = 0.4
 TIME = 150.0
 """Seconds after which a slow machine has done enough operations."""
 FAULTS = 0.01
-GROWTH = 6 << 20
-"""Bytes that half of a soak may add, 5 %: with nothing kept it adds 1 to 2 MB of holes in what the allocator holds."""
+GROWTH = 12 << 20
+"""Bytes that half of a soak may add, a tenth: with nothing kept, 1 to 5 MB of holes in what the allocator holds."""
 OBJECTS = 1000
 """Objects that it may add, of 118,000: nothing is kept of an operation but the names of new pods and counts of events,
 and one object a reconcile would be 2,000."""
