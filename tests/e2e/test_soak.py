@@ -202,6 +202,7 @@ async def test_half_an_hour_of_everything_ends_as_wanted_and_leaves_the_memory_f
         observer = PodObserver(client, user.namespace, partial(untouched, name=FOREIGN, owner=stranger))
         tasks = [group.create_task(operator.run()), group.create_task(observer.run())]
         soak = Soak(user, proxy, operator, observer)
+        operator.kill_at(5, is_sent=False)  # one kill is sure, however slow this machine is
         await soak.apply(first_servings().values())
         half = OPERATIONS // 2
         done = await soak.perform(draw(seed, half, has_kills=True), seconds=TIME / 2)
