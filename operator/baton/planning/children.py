@@ -71,9 +71,7 @@ def _group_needs(groups: Mapping[int, Group], decision: Decision) -> podgroups.G
     entries = {ordinal: tuple(new[ordinal].roles.values()) for ordinal in new.keys() & filled}
     entries |= {ordinal: group.expected for ordinal, group in groups.items() if decision.keeps(group)}
     roles = {ordinal: tuple(entry.role for entry in found) for ordinal, found in entries.items()}
-    sized = {slot.group for _, slot in decision.filled} | {
-        ordinal for ordinal, group in groups.items() if not group.outdated
-    }
+    sized = filled | {ordinal for ordinal, group in groups.items() if not group.outdated}
     return podgroups.GroupNeeds(roles=roles, sized=sized, used=groups.keys())
 
 

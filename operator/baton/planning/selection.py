@@ -20,7 +20,7 @@ def surplus(candidates: Sequence[Unit], *, wanted: int) -> list[Unit]:
     if count <= 0:
         return []
     return sorted(
-        candidates, key=lambda unit: (unit.protected, unit.running, not unit.leaving, unit.cost, -unit.ordinal)
+        candidates, key=lambda unit: (unit.protected, unit.running, unit.departure, unit.cost, -unit.ordinal)
     )[:count]
 
 
@@ -40,7 +40,7 @@ def to_replace(staying: Sequence[Unit], *, minimum: int) -> list[Unit]:
     spare = sum(unit.started and (unit.outdated or unit.running) for unit in staying) - minimum
     spare_running = sum(unit.running for unit in staying) - minimum
     chosen: list[Unit] = []
-    for unit in sorted(outdated, key=lambda unit: (unit.running, not unit.leaving, -unit.ordinal)):
+    for unit in sorted(outdated, key=lambda unit: (unit.running, unit.departure, -unit.ordinal)):
         if not unit.started:
             chosen.append(unit)
         elif spare > 0 and (spare_running > 0 or not unit.running):

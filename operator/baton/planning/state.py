@@ -43,9 +43,9 @@ class RoleReplica:
         return any(pod.started for pod in self.pods)
 
     @property
-    def leaving(self) -> bool:
-        """Whether any of its pods is on its way out."""
-        return any(pod.deleting or pod.draining_since for pod in self.pods)
+    def departure(self) -> int:
+        """How far it is from going: 0 if any of its pods is being deleted, 1 if one drains, else 2."""
+        return min((_departure(pod) for pod in self.pods), default=2)
 
     @property
     def cost(self) -> int:
@@ -86,14 +86,21 @@ class Group:
         return all(any(replica.started for replica in self.roles.get(role, {}).values()) for role in roles)
 
     @property
-    def leaving(self) -> bool:
-        """Whether any of its pods is on its way out."""
-        return any(pod.deleting or pod.draining_since for pod in self.pods)
+    def departure(self) -> int:
+        """How far it is from going: 0 if any of its pods is being deleted, 1 if one drains, else 2."""
+        return min((_departure(pod) for pod in self.pods), default=2)
 
     @property
     def cost(self) -> int:
         """Sum of its pods' deletion costs."""
         return sum(pod.deletion_cost for pod in self.pods)
+
+
+def _departure(pod: PodView) -> int:
+    """Return how far a pod is from going: 0 if it is being deleted, 1 if it drains, else 2."""
+    if pod.deleting:
+        return 0
+    return 2 if pod.draining_since is None else 1
 
 
 Unit = TypeVar("Unit", Group, RoleReplica)

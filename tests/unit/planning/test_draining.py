@@ -135,3 +135,22 @@ def test_what_failed_or_never_served_is_not_waited_for() -> None:
     starting.step()
     starting.edit(starting.builder.replicas(1))
     assert sorted(deleted(starting.plan())) == group_names(1)
+
+
+def test_a_loss_elsewhere_takes_the_budget_of_what_drains() -> None:
+    cluster = routed(PAIR.replicas(2).role("decode", replicas=2, workers=1).rollout_by_role(), busy=1)
+    role = {**cluster.builder.roles[1], "workerReplicas": 0}
+    cluster.edit(cluster.builder.with_role(role))
+    assert {name.rpartition("-")[0][7:] for name in marked(cluster.step())} == {"decode-1"}
+    cluster.vanish("demo-0-decode-0-1")
+    made = cluster.step()
+    assert list(deleted(made)) == ["demo-0-decode-0-0"]
+    assert marked(made) == ["demo-0-decode-1-0", "demo-0-decode-1-1"]
+
+
+def test_what_is_being_deleted_stays_the_surplus_while_others_drain() -> None:
+    cluster = routed(MULTI_NODE.rollout_by_role(), busy=1)
+    cluster.change("demo-0-decode-0-0", deleting=True)
+    cluster.edit(cluster.builder.role("decode", replicas=1))
+    cluster.step()
+    assert not cluster.plan().actions
