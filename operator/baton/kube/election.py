@@ -34,6 +34,11 @@ class Lease:
 ABSENT = Lease(version="")
 """Stands for a Lease that does not exist."""
 
+NOBODY = "nobody"
+"""Holder of a Lease that was created where there was none. Somebody may have led by one that was deleted, and not have
+noticed yet: so to create it is not to lead, and it is taken like that of a leader that is gone.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidacy:
@@ -53,16 +58,18 @@ class Candidacy:
         return now < self.leads_until
 
     def may_claim(self, now: float) -> bool:
-        """Tell whether to write ourselves into the Lease as it was seen: to take it, or to renew it.
-
-        A Lease that does not exist may have been deleted under a leader that has not noticed yet.
-        """
+        """Tell whether to write `bid` into the Lease as it was seen: to create, to take, or to renew it."""
         lease = self.lease
         if lease is None:
             return False
-        if lease.holder == self.identity or (not lease.holder and lease != ABSENT):
+        if lease.holder in {self.identity, ""}:
             return True
         return now - self._changed_at > max(self.duration, lease.duration)
+
+    @property
+    def bid(self) -> str:
+        """Return whom to name as the holder."""
+        return NOBODY if self.lease == ABSENT else self.identity
 
     def saw(self, lease: Lease, *, at: float) -> Candidacy:
         """Return what is known after the API server has shown this Lease, by an answer that came in `at` this time."""
@@ -72,6 +79,8 @@ class Candidacy:
 
     def claimed(self, lease: Lease, *, sent: float) -> Candidacy:
         """Return what is known after our claim, which we began to send then, became this Lease."""
+        if lease.holder != self.identity:
+            return self.doubting()
         return replace(self, lease=lease, leads_until=sent + self.deadline)
 
     def doubting(self) -> Candidacy:

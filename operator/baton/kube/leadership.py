@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from baton.kube.clock import elapsed
-from baton.kube.election import ABSENT, Candidacy, Lease
+from baton.kube.election import ABSENT, NOBODY, Candidacy, Lease
 from baton.kube.errors import TIMEOUT, ApiError, NotFound, Transient
 from baton.kube.resources import LEASES
 from baton.telemetry import metrics
@@ -181,7 +181,7 @@ class Elector:
         now = _stamp(self._clock.now())
         is_new = present.holder != candidacy.identity
         spec = {
-            "holderIdentity": candidacy.identity,
+            "holderIdentity": candidacy.bid,
             "leaseDurationSeconds": round(candidacy.duration),
             "acquireTime": now if is_new else present.acquired,
             "renewTime": now,
@@ -207,7 +207,7 @@ class Elector:
         return _lease_of(await _in_time(self._client.patch(LEASES, self._namespace, self._name, patch)))
 
     def _tell_of(self, lease: Lease) -> None:
-        if lease.holder not in {self._rival, self._candidacy.identity} and lease.holder:
+        if lease.holder not in {self._rival, self._candidacy.identity, NOBODY, ""}:
             event(_logger, logging.INFO, "another operator leads", lease=self._name, leader=lease.holder)
         self._rival = lease.holder
 

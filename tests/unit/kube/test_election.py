@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from baton.kube.election import ABSENT, DEADLINE, DURATION, Candidacy, Lease
+from baton.kube.election import ABSENT, DEADLINE, DURATION, NOBODY, Candidacy, Lease
 
 ME, RIVAL = "me", "rival"
 RELEASED = Lease("1")
@@ -36,11 +36,17 @@ def test_who_holds_it_longer_is_waited_for_longer() -> None:
     assert candidacy.may_claim(60.1)
 
 
-def test_a_missing_lease_is_made_after_its_duration_because_it_may_have_been_deleted_under_a_leader() -> None:
+def test_who_makes_a_missing_lease_waits_as_it_may_have_been_deleted_under_a_leader() -> None:
     candidacy = Candidacy(ME).saw(ABSENT, at=0.0)
+    assert candidacy.may_claim(0.0)
+    assert candidacy.bid == NOBODY
 
+    made = Lease("1", NOBODY)
+    candidacy = candidacy.claimed(made, sent=0.0).saw(made, at=0.0)
+    assert not candidacy.is_leading(0.0)
     assert not candidacy.may_claim(DURATION)
-    assert candidacy.saw(ABSENT, at=DURATION).may_claim(DURATION + 0.1)
+    assert candidacy.may_claim(DURATION + 0.1)
+    assert candidacy.bid == ME
 
 
 def test_a_claim_counts_from_when_it_was_sent() -> None:
