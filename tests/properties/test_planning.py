@@ -179,7 +179,7 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def plan_asks_for_nothing_more_once_carried_out(self) -> None:
         after = self.cluster.copy()
-        after.in_flight = dict.fromkeys(after.in_flight, 1)  # what is idle goes at the second look
+        after.is_routed = False
         made = after.step()
         again = after.plan()
         assert again.actions == (), (made.actions, self.cluster.pods)
@@ -187,6 +187,15 @@ class Lifecycle(RuleBasedStateMachine):
             return  # pods whose mark is taken back count again at the next look
         before, now = made.status.document(), again.status.document()
         assert {key: (before.get(key), now[key]) for key in now if before.get(key) != now[key]} == {}
+
+    @invariant()
+    def what_drains_is_soon_settled(self) -> None:
+        after = self.cluster.copy()
+        after.in_flight = dict.fromkeys(after.in_flight, 1)
+        for _ in range(4):
+            if not after.step().actions:
+                return
+        assert after.plan().actions == ()
 
     @invariant()
     def plan_never_removes_as_surplus_what_it_then_creates(self) -> None:
@@ -309,7 +318,8 @@ def check_shape(target: Target, group: Group) -> None:
         assert not any(replica.outdated for replica in replicas.values() if not (group.protected or replica.protected))
     assert all(replica.template is not None and replica.complete for replica in group.replicas)
     if not target.by_role:
-        assert len({replica.template.revision for replica in group.replicas if replica.template}) <= 1
+        hashes = {entry.role.name: entry.hash for entry in group.expected}
+        assert all(replica.template and replica.template.hash == hashes[replica.role] for replica in group.replicas)
 
 
 def check_services(groups: Mapping[int, Group], services: Iterable[str]) -> None:

@@ -44,8 +44,8 @@ class RoleReplica:
 
     @property
     def departure(self) -> int:
-        """How far it is from going: 0 if any of its pods is being deleted, 1 if one drains, else 2."""
-        return min((_departure(pod) for pod in self.pods), default=2)
+        """How far from going: 0 if all of it drains or is being deleted, 1 if all of it drains, 2 if a part, else 3."""
+        return _departure(self.pods)
 
     @property
     def cost(self) -> int:
@@ -87,8 +87,8 @@ class Group:
 
     @property
     def departure(self) -> int:
-        """How far it is from going: 0 if any of its pods is being deleted, 1 if one drains, else 2."""
-        return min((_departure(pod) for pod in self.pods), default=2)
+        """How far from going: 0 if all of it drains or is being deleted, 1 if all of it drains, 2 if a part, else 3."""
+        return _departure(self.pods)
 
     @property
     def cost(self) -> int:
@@ -96,11 +96,11 @@ class Group:
         return sum(pod.deletion_cost for pod in self.pods)
 
 
-def _departure(pod: PodView) -> int:
-    """Return how far a pod is from going: 0 if it is being deleted, 1 if it drains, else 2."""
-    if pod.deleting:
-        return 0
-    return 2 if pod.draining_since is None else 1
+def _departure(pods: Iterable[PodView]) -> int:
+    going = [(pod.deleting, pod.deleting or pod.draining_since is not None) for pod in pods]
+    if all(goes for _, goes in going):
+        return 0 if any(deleting for deleting, _ in going) else 1
+    return 2 if any(goes for _, goes in going) else 3
 
 
 Unit = TypeVar("Unit", Group, RoleReplica)
@@ -202,7 +202,7 @@ def _replica(target: Target, name: str, ordinal: int, members: _Members, *, is_p
     for pod in members.values():
         outdated = outdated or pod.labels.get(labels.ROLE_TEMPLATE_HASH) != role_hash
         ready = ready and pod.ready and not pod.deleting and pod.draining_since is None
-    template = target.template.roles[name] if not outdated else _own_template(target, name, members)
+    template = _own_template(target, name, members) or (None if outdated else target.template.roles[name])
     size = max(members) + 1 if template is None else replica_size(template.role)
     complete = len(members) == size
     return RoleReplica(
@@ -218,7 +218,7 @@ def _replica(target: Target, name: str, ordinal: int, members: _Members, *, is_p
 
 
 def _own_template(target: Target, role: str, members: _Members) -> RoleTemplate | None:
-    """Return the template of an outdated replica by the label of its pods, if it is still known."""
+    """Return the template of a replica by the label of its pods, if it is still known."""
     pod = next(iter(members.values()))
     template = target.history.get(pod.labels.get(labels.REVISION, ""))
     return None if template is None else template.roles.get(role)

@@ -126,10 +126,13 @@ def _new_replicas(target: Target, groups: Mapping[int, Group], decision: Decisio
 
 def _of_older_templates(target: Target, decision: Decision) -> dict[int, str]:
     """Return the revision of the groups, by ordinal, that get pods of an older template."""
-    return {
-        slot.group: entry.revision
-        for entry, slot in decision.filled
-        if entry.revision != target.revision and target.differs_from(target.history[entry.revision].roles.values())
+    new = {
+        ordinal: template.revision
+        for ordinal, template in decision.new_groups.items()
+        if target.differs_from(template.roles.values())
+    }
+    return new | {
+        slot.group: entry.revision for entry, slot in decision.filled if entry.hash != target.hashes.get(slot.role)
     }
 
 

@@ -210,3 +210,10 @@ def test_revisions_of_others_are_neither_read_nor_deleted() -> None:
     made = cluster.plan()
     assert images(created(made).values()) == {"engine:2"}
     assert not deleted(made, ChildKind.REVISION)
+
+
+def test_a_lost_pod_of_an_unchanged_role_carries_the_revision_of_its_protected_group() -> None:
+    cluster = held(PAIR.role("prefill", workers=1).rollout(partition=1).recovery("None"))
+    cluster.vanish("demo-0-prefill-0-1")
+    (pod,) = created(cluster.step()).values()
+    assert pod["metadata"]["labels"][labels.REVISION] == cluster.pods["demo-0-decode-0-0"].labels[labels.REVISION]

@@ -154,3 +154,13 @@ def test_what_is_being_deleted_stays_the_surplus_while_others_drain() -> None:
     cluster.edit(cluster.builder.role("decode", replicas=1))
     cluster.step()
     assert not cluster.plan().actions
+
+
+def test_what_drains_is_spared_no_more_than_before_when_another_group_loses_a_pod() -> None:
+    cluster = routed(PAIR.replicas(3).role("prefill", replicas=2), busy=1)
+    cluster.edit(cluster.builder.replicas(2))
+    drained = marked(cluster.step())
+    cluster.fail("demo-0-prefill-0-0")
+    assert list(deleted(cluster.step())) == ["demo-0-prefill-0-0"]
+    assert not cluster.plan().actions
+    assert sorted(name for name, pod in cluster.pods.items() if pod.draining_since) == drained
