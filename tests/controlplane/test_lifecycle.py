@@ -121,3 +121,15 @@ def test_a_patch_for_another_uid_is_refused(cluster: Cluster) -> None:
     patch = {"metadata": {"uid": "11111111-1111-1111-1111-111111111111", "annotations": {"touched": "yes"}}}
     with pytest.raises(ControlPlaneError, match=r"metadata\.uid: Invalid value"):
         cluster.run("patch", "pod", "demo-0-decode-0-0", "--type=merge", "-p", json.dumps(patch))
+
+
+def test_a_change_beside_the_template_is_written_down_whatever_the_template_contains(cluster: Cluster) -> None:
+    builder = raw(cluster, replicas=1).role("decode", image="engine:<1>&\u2028\u00e9")
+    apply(cluster, builder)
+    apply(cluster, builder.replicas(2))
+
+    def is_settled() -> bool:
+        (revision,) = cluster.get("controllerrevisions")["items"]
+        return bool(json.loads(revision["metadata"]["annotations"][labels.SETTINGS])["replicas"] == 2)
+
+    cluster.until(is_settled, "the revision has the new number of replicas")

@@ -246,10 +246,32 @@ class Client:
         body: JsonObject | None = None,
         content_type: str = "application/json",
     ) -> JsonObject:
-        encoded = None if body is None else orjson.dumps(body)
+        encoded = None if body is None else _encode(body)
         return await self._transport.send(
             Call(verb, method, path, timeout=self._timeout, query=query, body=encoded, content_type=content_type)
         )
+
+
+_GO_ESCAPES = (
+    (b"<", b"\\u003c"),
+    (b">", b"\\u003e"),
+    (b"&", b"\\u0026"),
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+)
+"""Characters that Go's encoding/json escapes inside strings; outside of strings JSON has none of them."""
+
+
+def _encode(body: JsonObject) -> bytes:
+    """Write JSON as the API server writes it.
+
+    It keeps some fields as bytes, and compares those that must not change, such as the data of a ControllerRevision,
+    with what it wrote itself when an object is patched elsewhere.
+    """
+    encoded = orjson.dumps(body)
+    for character, escape in _GO_ESCAPES:
+        encoded = encoded.replace(character, escape)
+    return encoded
 
 
 def _event(call: Call, line: bytes) -> JsonObject:
